@@ -1,0 +1,1 @@
+//! Convolutions that never look at what they predict.

@@ -1,0 +1,5 @@
+//! Native code behind safe functions: libtorch's own C++ where tch does not reach it, and the exact engine.
+//!
+//! This is one of the three modules with `unsafe`; each block says why it is sound.
+
+pub mod exact;

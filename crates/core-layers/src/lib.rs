@@ -1,0 +1,28 @@
+//! What every autoregressive model of Chainrule shares.
+//!
+//! A model is one sentence, `p(x) = prod_i p(x_i | x_<i, context)`, and two traits say it:
+//! [`Autoregressive`] for all conditionals in one pass, [`Stepper`] for one position at a time. Over them, once:
+//! [`likelihood`], [`sampling`], [`codec`] and [`audit`]. Around them: [`conv`] and the other layers,
+//! [`kernels`] (native code; the exact engine), [`optim`], [`checkpoint`], [`run`], [`device`].
+
+pub mod audit;
+pub mod autocast;
+pub mod autoregressive;
+pub mod categorical;
+pub mod checkpoint;
+pub mod codec;
+pub mod conv;
+pub mod device;
+pub mod error;
+pub mod kernels;
+pub mod likelihood;
+pub mod optim;
+pub mod overrides;
+pub mod plot;
+pub mod random;
+pub mod run;
+pub mod sampling;
+pub mod schedule;
+
+pub use autoregressive::{Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper};
+pub use error::ConfigError;
