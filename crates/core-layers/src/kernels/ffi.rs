@@ -1,0 +1,231 @@
+//! Safe wrappers of the C++ shim in `csrc/`: shapes are checked here, C++ exceptions arrive as [`TorchError`].
+
+use std::ffi::{CStr, c_char, c_double, c_int};
+
+use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn cl_last_error() -> *const c_char;
+    fn cl_autocast_set(
+        device: c_int,
+        on: c_int,
+        dtype: c_int,
+        previous_on: *mut c_int,
+        previous_dtype: *mut c_int,
+    ) -> c_int;
+    fn cl_autocast_nest(up: c_int) -> c_int;
+    fn cl_fused_adamw(
+        params: *const *const C_tensor,
+        grads: *const *const C_tensor,
+        means: *const *const C_tensor,
+        squares: *const *const C_tensor,
+        steps: *const *const C_tensor,
+        count: c_int,
+        hyper: *const c_double,
+    ) -> c_int;
+    fn cl_clip_grad_norm(
+        grads: *const *const C_tensor,
+        count: c_int,
+        limit: c_double,
+        norm: *mut c_double,
+    ) -> c_int;
+    fn cl_lerp(
+        averages: *const *const C_tensor,
+        values: *const *const C_tensor,
+        count: c_int,
+        weight: c_double,
+    ) -> c_int;
+}
+
+/// What libtorch said when it refused, its first line only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("libtorch: {0}")]
+pub(crate) struct TorchError(String);
+
+/// Turns a status of the shim into a result.
+fn check(status: c_int) -> Result<(), TorchError> {
+    if status == 0 {
+        return Ok(());
+    }
+    // SAFETY: the shim returns a NUL-terminated string of this thread, alive until this thread's next failing call.
+    let message = unsafe { CStr::from_ptr(cl_last_error()) }.to_string_lossy();
+    Err(TorchError(message.lines().next().unwrap_or("unknown error").to_owned()))
+}
+
+fn handles(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+/// Refuses lists that the shim would read past the end of, or element by element in different orders.
+fn ensure_alike(what: &str, tensors: &[Tensor], like: &[Tensor]) -> Result<(), TorchError> {
+    if tensors.len() != like.len() {
+        return Err(TorchError(format!("{} {what} for {} tensors", tensors.len(), like.len())));
+    }
+    for (i, (x, y)) in tensors.iter().zip(like).enumerate() {
+        if x.size() != y.size() || x.kind() != y.kind() || x.device() != y.device() {
+            return Err(TorchError(format!("{what}[{i}] is {x:?}, but its tensor is {y:?}")));
+        }
+        if !same_memory_order(x, y) {
+            return Err(TorchError(format!("{what}[{i}] lies in memory unlike its tensor")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether equal offsets in memory mean equal indices.
+///
+/// # Shape
+/// Two tensors of one shape.
+pub(crate) fn same_memory_order(x: &Tensor, y: &Tensor) -> bool {
+    (x.is_contiguous() && y.is_contiguous()) || x.stride() == y.stride()
+}
+
+/// The numbers of an [`fused_adamw`] step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamWNumbers {
+    pub(crate) rate: f64,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) weight_decay: f64,
+    pub(crate) epsilon: f64,
+}
+
+/// Everything that a step of `AdamW` reads and writes, in lists of one order.
+#[derive(Debug, Default)]
+pub(crate) struct AdamWTensors {
+    pub(crate) params: Vec<Tensor>,
+    pub(crate) grads: Vec<Tensor>,
+    pub(crate) means: Vec<Tensor>,
+    pub(crate) squares: Vec<Tensor>,
+    pub(crate) steps: Vec<Tensor>,
+}
+
+/// One step of `AdamW` on all parameters at once; `steps` already count this one.
+///
+/// # Errors
+/// When the lists do not match in number, shape, kind, device or order in memory, or libtorch refuses.
+pub(crate) fn fused_adamw(tensors: &AdamWTensors, numbers: AdamWNumbers) -> Result<(), TorchError> {
+    let AdamWTensors { params, grads, means, squares, steps } = tensors;
+    for (what, list) in [("gradients", grads), ("means", means), ("squares", squares)] {
+        ensure_alike(what, list, params)?;
+    }
+    if steps.len() != params.len()
+        || steps.iter().any(|step| step.numel() != 1 || step.kind() != Kind::Float)
+    {
+        return Err(TorchError("each parameter needs one step count of kind Float".into()));
+    }
+    let AdamWNumbers { rate, beta1, beta2, weight_decay, epsilon } = numbers;
+    let hyper = [rate, beta1, beta2, weight_decay, epsilon];
+    // SAFETY: every list holds `params.len()` live tensors, alike as checked above; `hyper` holds the five numbers read.
+    check(unsafe {
+        cl_fused_adamw(
+            handles(params).as_ptr(),
+            handles(grads).as_ptr(),
+            handles(means).as_ptr(),
+            handles(squares).as_ptr(),
+            handles(steps).as_ptr(),
+            params.len() as c_int,
+            hyper.as_ptr(),
+        )
+    })
+}
+
+/// Scales `grads` in place so that their joint Euclidean norm is at most `limit`; returns the norm before.
+///
+/// # Errors
+/// When libtorch refuses, for example tensors on different devices.
+pub(crate) fn clip_grad_norm(grads: &[Tensor], limit: f64) -> Result<f64, TorchError> {
+    if grads.is_empty() {
+        return Ok(0.0);
+    }
+    let mut norm = 0.0;
+    // SAFETY: the list holds `grads.len()` live tensors, `norm` outlives the call.
+    check(unsafe {
+        cl_clip_grad_norm(handles(grads).as_ptr(), grads.len() as c_int, limit, &raw mut norm)
+    })?;
+    Ok(norm)
+}
+
+/// `average += weight * (value - average)` in place, pair by pair.
+///
+/// # Errors
+/// When the lists differ in length, or libtorch refuses.
+pub(crate) fn lerp(averages: &[Tensor], values: &[Tensor], weight: f64) -> Result<(), TorchError> {
+    ensure_alike("averages", averages, values)?;
+    if averages.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: both lists hold `averages.len()` live tensors, alike as checked above.
+    check(unsafe {
+        cl_lerp(
+            handles(averages).as_ptr(),
+            handles(values).as_ptr(),
+            averages.len() as c_int,
+            weight,
+        )
+    })
+}
+
+/// Autocast of one device type: whether it is on, and to which scalar type (libtorch's number).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AutocastState {
+    pub(crate) on: bool,
+    pub(crate) dtype: c_int,
+}
+
+/// Sets autocast of a device type (0 CPU, 1 CUDA) on this thread; returns what it was.
+///
+/// # Errors
+/// When libtorch has no autocast for the device type.
+pub(crate) fn autocast_set(
+    device_type: c_int,
+    state: AutocastState,
+) -> Result<AutocastState, TorchError> {
+    let (mut on, mut dtype) = (0, 0);
+    // SAFETY: both out-pointers outlive the call; the state is thread-local in libtorch.
+    check(unsafe {
+        cl_autocast_set(
+            device_type,
+            c_int::from(state.on),
+            state.dtype,
+            &raw mut on,
+            &raw mut dtype,
+        )
+    })?;
+    Ok(AutocastState { on: on != 0, dtype })
+}
+
+/// Enters (`up`) or leaves a region whose weight casts are cached; leaving the outermost forgets them.
+///
+/// # Errors
+/// When libtorch refuses; it has no reason to.
+pub(crate) fn autocast_nest(up: bool) -> Result<(), TorchError> {
+    // SAFETY: no pointers; the counter is thread-local in libtorch.
+    check(unsafe { cl_autocast_nest(c_int::from(up)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::kind::FLOAT_CPU;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_libtorch_is_one_line() {
+        let mixed =
+            [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, tch::Device::Cpu))];
+        let message = clip_grad_norm(&mixed, 1.0).unwrap_err().to_string();
+        assert!(message.starts_with("libtorch: ") && message.lines().count() == 1, "{message}");
+    }
+
+    #[test]
+    fn lists_that_do_not_match_are_refused_before_libtorch_reads_them() {
+        let (short, long) = (Tensor::ones([2], FLOAT_CPU), Tensor::ones([3], FLOAT_CPU));
+        assert!(lerp(&[short], &[long], 0.5).is_err());
+        let plain = Tensor::ones([2, 3], FLOAT_CPU);
+        let turned = Tensor::ones([3, 2], FLOAT_CPU).transpose(0, 1);
+        let message = lerp(&[plain], &[turned], 0.5).unwrap_err().to_string();
+        assert!(message.contains("memory"), "{message}");
+    }
+}
