@@ -1,23 +1,33 @@
 //! One symbol: its probabilities, its quantiles, and the integers that a coder needs. Every function here is of
 //! *defined bits*: the same unnormalised log-probabilities give the same answer on every machine.
 
-use crate::kernels::exact;
+use crate::kernels::exact::{Kernel, Variant};
 
 /// Frequencies of a coder sum to `2^PRECISION`.
 pub const PRECISION: usize = 24;
 
 /// Probabilities of one symbol, made from unnormalised log-probabilities; reused from symbol to symbol.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Categorical {
-    weights: Vec<f32>, // exp(logit - max)
+    kernel: Kernel,
+    weights: Vec<f32>, // probabilities, up to the rounding of their common factor
     total: f64,
+}
+
+impl Default for Categorical {
+    /// Of no levels yet. Any variant of the processor would do: their bits are the same.
+    fn default() -> Self {
+        let variant = Variant::available()[0];
+        Self { kernel: Kernel::new(variant, 1), weights: Vec::new(), total: 0. }
+    }
 }
 
 impl Categorical {
     /// Takes the distribution `p_v = exp(logits[v]) / sum exp(logits)`.
     pub fn set(&mut self, logits: &[f32]) {
         self.weights.resize(logits.len(), 0.0);
-        self.total = f64::from(exact::softmax(logits, &mut self.weights));
+        self.kernel.softmax(logits, &mut self.weights);
+        self.total = self.weights.iter().map(|&weight| f64::from(weight)).sum();
     }
 
     /// Levels L.
@@ -25,7 +35,7 @@ impl Categorical {
         self.weights.len()
     }
 
-    /// `exp(logit - max)` of each level: probabilities up to a common factor.
+    /// Probabilities of the levels; they sum to one up to rounding.
     pub fn weights(&self) -> &[f32] {
         &self.weights
     }
@@ -47,7 +57,7 @@ impl Categorical {
 
     /// The symbol at `u` in `[0, 1)` of the distribution function: the first whose cumulated probability exceeds `u`.
     pub fn quantile(&self, u: f64) -> u32 {
-        let target = u * self.weights.iter().map(|&w| f64::from(w)).sum::<f64>();
+        let target = u * self.total;
         let mut sum = 0.;
         for (symbol, &weight) in self.weights.iter().enumerate() {
             sum += f64::from(weight);
@@ -65,7 +75,7 @@ impl Categorical {
     pub fn frequencies(&self, out: &mut Vec<u32>) {
         let levels = self.weights.len();
         let whole = 1u32 << PRECISION;
-        let scale = f64::from(whole - levels as u32) / self.weights.iter().map(|&w| f64::from(w)).sum::<f64>();
+        let scale = f64::from(whole - levels as u32) / self.total;
         out.clear();
         out.extend(self.weights.iter().map(|&w| 1 + (f64::from(w) * scale) as u32));
         let rest = whole - out.iter().sum::<u32>();

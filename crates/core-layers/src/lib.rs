@@ -26,5 +26,7 @@ pub mod schedule;
 #[cfg(test)]
 mod testing;
 
-pub use autoregressive::{Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper};
+pub use autoregressive::{
+    Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,
+};
 pub use error::ConfigError;

@@ -59,9 +59,10 @@ impl Conditionals {
     /// `[B, N]`.
     pub fn log_prob(&self, xs: &Tensor) -> Tensor {
         match self {
-            Self::Logits(logits) => {
-                logits.log_softmax(-1, Kind::Float).gather(-1, &xs.unsqueeze(-1), false).squeeze_dim(-1)
-            }
+            Self::Logits(logits) => logits
+                .log_softmax(-1, Kind::Float)
+                .gather(-1, &xs.unsqueeze(-1), false)
+                .squeeze_dim(-1),
             Self::Logistics(logistics) => logistics.log_prob(xs),
         }
     }
@@ -134,7 +135,8 @@ impl Tally {
     pub fn likelihood(&self, dims: usize) -> Likelihood {
         let n = self.nats.len() as f64;
         let nats = self.nats.iter().sum::<f64>() / n;
-        let variance = self.nats.iter().map(|it| (it - nats).powi(2)).sum::<f64>() / (n - 1.).max(1.);
+        let variance =
+            self.nats.iter().map(|it| (it - nats).powi(2)).sum::<f64>() / (n - 1.).max(1.);
         Likelihood {
             examples: self.nats.len(),
             dims,
@@ -173,8 +175,10 @@ mod tests {
 
     #[test]
     fn a_logistic_far_away_has_a_finite_gradient() {
-        let means = Tensor::from_slice(&[-40f32, 40., 0.]).reshape([1, 3, 1]).set_requires_grad(true);
-        let log_scales = Tensor::full([1, 3, 1], -7f64, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let means =
+            Tensor::from_slice(&[-40f32, 40., 0.]).reshape([1, 3, 1]).set_requires_grad(true);
+        let log_scales =
+            Tensor::full([1, 3, 1], -7f64, (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let logistics = Logistics {
             logits: Tensor::zeros([1, 3, 1], (Kind::Float, Device::Cpu)),
             means: means.shallow_clone(),

@@ -51,7 +51,12 @@ impl SamplingConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let ensure = ConfigError::ensure;
         let temperature = self.temperature;
-        ensure(temperature >= 0. && temperature.is_finite(), "temperature", temperature, "0 or a positive number")?;
+        ensure(
+            temperature >= 0. && temperature.is_finite(),
+            "temperature",
+            temperature,
+            "0 or a positive number",
+        )?;
         ensure(self.top_p > 0. && self.top_p <= 1., "top_p", self.top_p, "above 0 and at most 1")?;
         ensure((0. ..=1.).contains(&self.min_p), "min_p", self.min_p, "between 0 and 1")
     }
@@ -68,7 +73,12 @@ struct Drawer {
 
 impl Drawer {
     fn new(config: SamplingConfig) -> Self {
-        Self { config, categorical: Categorical::default(), logits: Vec::new(), ranking: Vec::new() }
+        Self {
+            config,
+            categorical: Categorical::default(),
+            logits: Vec::new(),
+            ranking: Vec::new(),
+        }
     }
 
     fn draw(&mut self, logits: &[f32], u: f64) -> u32 {
@@ -167,7 +177,11 @@ pub fn groups(rows: usize, threads: usize) -> Vec<Range<usize>> {
 }
 
 /// Calls `work` on every item, with `threads` threads taking the next one as they become free. Results keep the order.
-pub fn in_parallel<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub fn in_parallel<T: Send, R: Send>(
+    items: Vec<T>,
+    threads: usize,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
     let slots: Vec<Mutex<(Option<T>, Option<R>)>> =
         items.into_iter().map(|item| Mutex::new((Some(item), None))).collect();
     let next = AtomicUsize::new(0);

@@ -45,7 +45,9 @@ impl Markov {
     pub(crate) fn nats(&self, symbols: ArrayView2<'_, u32>) -> f64 {
         let xs: Vec<i64> = symbols.iter().map(|&x| i64::from(x)).collect();
         let xs = Tensor::from_slice(&xs).reshape([symbols.nrows() as i64, symbols.ncols() as i64]);
-        crate::likelihood::nll(self, &xs, &Rows(symbols.nrows())).sum(Kind::Double).double_value(&[])
+        crate::likelihood::nll(self, &xs, &Rows(symbols.nrows()))
+            .sum(Kind::Double)
+            .double_value(&[])
     }
 }
 

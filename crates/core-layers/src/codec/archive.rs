@@ -54,11 +54,14 @@ impl Archive {
     /// A header that is too long to be described.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut header = self.header.clone();
-        header.sections = std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
+        header.sections =
+            std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
         let header = serde_json::to_vec(&header)?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(u32::try_from(header.len()).context("the header is longer than 4 GiB")?.to_le_bytes());
+        bytes.extend(
+            u32::try_from(header.len()).context("the header is longer than 4 GiB")?.to_le_bytes(),
+        );
         bytes.extend(header);
         bytes.extend(&self.side);
         for word in self.streams.iter().flatten() {
@@ -74,30 +77,52 @@ impl Archive {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         ensure!(bytes.len() >= PREFIX && &bytes[..4] == MAGIC, "is not a .chr file");
         let version = u16::from_le_bytes([bytes[4], bytes[5]]);
-        ensure!((1..=VERSION).contains(&version), "has format version {version}, this program reads 1 to {VERSION}");
+        ensure!(
+            (1..=VERSION).contains(&version),
+            "has format version {version}, this program reads 1 to {VERSION}"
+        );
         let length = u32::from_le_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]) as usize;
         let Some(header) = bytes[PREFIX..].get(..length) else {
             bail!("is cut off: its header has {length} bytes, the file {}", bytes.len());
         };
-        let header: Header = serde_json::from_slice(header).context("has a header that cannot be read")?;
-        ensure!(header.names.is_empty() || header.names.len() == header.examples, "has a name too many or too few");
+        let header: Header =
+            serde_json::from_slice(header).context("has a header that cannot be read")?;
+        ensure!(
+            header.names.is_empty() || header.names.len() == header.examples,
+            "has a name too many or too few"
+        );
         for name in &header.names {
             ensure!(
-                !name.is_empty() && !name.contains(['/', '\\', '\0']) && name != "." && name != "..",
+                !name.is_empty()
+                    && !name.contains(['/', '\\', '\0'])
+                    && name != "."
+                    && name != "..",
                 "holds the name {name:?}, which is no base name"
             );
         }
-        let (Some(&side), streams) = (header.sections.first(), header.sections.get(1..).unwrap_or_default()) else {
+        let (Some(&side), streams) =
+            (header.sections.first(), header.sections.get(1..).unwrap_or_default())
+        else {
             bail!("has a header without sections");
         };
         let body = &bytes[PREFIX + length..];
-        let wanted = streams.iter().try_fold(side, |sum, &words| sum.checked_add(words.checked_mul(4)?));
-        ensure!(wanted == Some(body.len()), "is cut off or too long: its streams are not {} bytes", body.len());
+        let wanted =
+            streams.iter().try_fold(side, |sum, &words| sum.checked_add(words.checked_mul(4)?));
+        ensure!(
+            wanted == Some(body.len()),
+            "is cut off or too long: its streams are not {} bytes",
+            body.len()
+        );
         let (side, mut rest) = body.split_at(side);
         let mut read = Vec::new();
         for &words in streams {
             let (stream, tail) = rest.split_at(4 * words);
-            read.push(stream.chunks_exact(4).map(|it| u32::from_le_bytes([it[0], it[1], it[2], it[3]])).collect());
+            read.push(
+                stream
+                    .chunks_exact(4)
+                    .map(|it| u32::from_le_bytes([it[0], it[1], it[2], it[3]]))
+                    .collect(),
+            );
             rest = tail;
         }
         Ok(Self { side: side.to_vec(), streams: read, header })

@@ -67,7 +67,11 @@ impl DecoderModel<PRECISION> for Frequencies {
         let mut left = 0;
         for (symbol, &count) in self.counts.iter().enumerate() {
             if quantile - left < count {
-                return (symbol as u32, left, NonZeroU32::new(count).expect("every frequency is at least 1"));
+                return (
+                    symbol as u32,
+                    left,
+                    NonZeroU32::new(count).expect("every frequency is at least 1"),
+                );
             }
             left += count;
         }
@@ -104,13 +108,14 @@ pub fn encode<E: Engine + Sync>(
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
             for &position in &engine.layout().order {
-                let column: Vec<u32> = rows.iter().map(|&row| share[[row, position as usize]]).collect();
+                let column: Vec<u32> =
+                    rows.iter().map(|&row| share[[row, position as usize]]).collect();
                 stepper.next(&mut conditional);
                 for (row, &symbol) in column.iter().enumerate() {
                     frequencies.set(conditional.row(row))?;
-                    coder
-                        .encode_symbol(symbol, &frequencies)
-                        .map_err(|_| anyhow!("level {symbol} is beyond the model's {}", conditional.levels()))?;
+                    coder.encode_symbol(symbol, &frequencies).map_err(|_| {
+                        anyhow!("level {symbol} is beyond the model's {}", conditional.levels())
+                    })?;
                 }
                 stepper.feed(&column);
                 tick(column.len());
@@ -135,7 +140,12 @@ pub fn decode<E: Engine + Sync>(
 ) -> Result<Array2<u32>> {
     let examples = context.rows();
     let sizes = streams(examples);
-    ensure!(words.len() == sizes.len(), "has {} streams, {examples} examples make {}", words.len(), sizes.len());
+    ensure!(
+        words.len() == sizes.len(),
+        "has {} streams, {examples} examples make {}",
+        words.len(),
+        sizes.len()
+    );
     let mut symbols = Array2::zeros((examples, engine.layout().len()));
     let mut shares: Vec<(usize, ArrayViewMut2<'_, u32>, &Vec<u32>)> = Vec::new();
     let mut rest = symbols.view_mut();
@@ -147,7 +157,8 @@ pub fn decode<E: Engine + Sync>(
         start += rows;
     }
     let decoded = in_parallel(shares, threads, |(first, mut share, stream)| -> Result<()> {
-        let mut coder = DefaultRangeDecoder::from_compressed(stream.clone()).expect("a vector can be read");
+        let mut coder =
+            DefaultRangeDecoder::from_compressed(stream.clone()).expect("a vector can be read");
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
@@ -156,7 +167,8 @@ pub fn decode<E: Engine + Sync>(
                 let mut column = Vec::with_capacity(rows.len());
                 for (row, &to) in rows.iter().enumerate() {
                     frequencies.set(conditional.row(row))?;
-                    let symbol = coder.decode_symbol(&frequencies).ok().context("the stream is corrupt")?;
+                    let symbol =
+                        coder.decode_symbol(&frequencies).ok().context("the stream is corrupt")?;
                     share[[to, position as usize]] = symbol;
                     column.push(symbol);
                 }
@@ -263,7 +275,10 @@ mod tests {
             .sum();
         let bits = model.nats(symbols.view()) / std::f64::consts::LN_2;
         let written = words as f64 * 32.;
-        assert!(written >= bits && written <= bits * 1.0005 + 64., "{written} bits written, {bits} bits of information");
+        assert!(
+            written >= bits && written <= bits * 1.0005 + 64.,
+            "{written} bits written, {bits} bits of information"
+        );
         Ok(())
     }
 
@@ -271,7 +286,8 @@ mod tests {
     fn a_symbol_beyond_its_levels_is_refused() {
         let model = Markov::new(4, 3);
         let symbols = Array2::from_elem((1, 4), 3);
-        let error = encode(&model, &crate::testing::Rows(1), symbols.view(), 1, &|_| {}).unwrap_err();
+        let error =
+            encode(&model, &crate::testing::Rows(1), symbols.view(), 1, &|_| {}).unwrap_err();
         assert_eq!(error.to_string(), "level 3 is beyond the model's 3");
     }
 }

@@ -77,7 +77,7 @@ pub struct MaskedConv2d {
     ws: Tensor,           // [O, I, KH, KW]
     bs: Tensor,           // [O]
     mask: Option<Tensor>, // [O, I, live rows, live columns]; none where the live window is all live
-    live: [i64; 2],       // rows and columns of the window that holds every live tap, from the kernel's corner on
+    live: [i64; 2], // rows and columns of the window that holds every live tap, from the kernel's corner on
     live_weights: i64,
     config: MaskedConv2dConfig,
 }
@@ -101,8 +101,18 @@ impl MaskedConv2d {
         }
         ConfigError::at_least_one("dilation", config.dilation)?;
         let units = config.groups * config.halves;
-        ConfigError::ensure(out_channels % units == 0, "output channels", out_channels, "a multiple of the colours")?;
-        ConfigError::ensure(in_channels % config.groups == 0, "input channels", in_channels, "a multiple of the colours")?;
+        ConfigError::ensure(
+            out_channels % units == 0,
+            "output channels",
+            out_channels,
+            "a multiple of the colours",
+        )?;
+        ConfigError::ensure(
+            in_channels % config.groups == 0,
+            "input channels",
+            in_channels,
+            "a multiple of the colours",
+        )?;
 
         let live = match config.mask {
             Mask::Above => [height / 2, width],
@@ -111,13 +121,20 @@ impl MaskedConv2d {
             Mask::A if config.groups == 1 => [1, width / 2],
             Mask::A | Mask::B => [1, width / 2 + 1],
         };
-        ConfigError::ensure(live[0] * live[1] > 0, "kernel", format!("{height} x {width}"), "large enough for its mask")?;
+        ConfigError::ensure(
+            live[0] * live[1] > 0,
+            "kernel",
+            format!("{height} x {width}"),
+            "large enough for its mask",
+        )?;
         let mask = mask(in_channels, out_channels, live, &config);
         let live_weights = mask.sum(Kind::Int64).int64_value(&[]);
         let ws = vs.zeros("weight", &[out_channels, in_channels, height, width]);
         if !config.zero {
             let bound = (out_channels as f64 / live_weights as f64).sqrt();
-            let start = Tensor::empty(mask.size(), (Kind::Float, Device::Cpu)).uniform(-bound, bound) * &mask;
+            let start = Tensor::empty(mask.size(), (Kind::Float, Device::Cpu))
+                .uniform(-bound, bound)
+                * &mask;
             tch::no_grad(|| ws.narrow(2, 0, live[0]).narrow(3, 0, live[1]).copy_(&start));
         }
         let all_live = live_weights == mask.numel() as i64;
@@ -188,8 +205,14 @@ impl nn::Module for MaskedConv2d {
 }
 
 /// 1 where a weight is live, in the window `live` of the kernel: `[O, I, live rows, live columns]`.
-fn mask(in_channels: i64, out_channels: i64, live: [i64; 2], config: &MaskedConv2dConfig) -> Tensor {
-    let mask = Tensor::ones([out_channels, in_channels, live[0], live[1]], (Kind::Float, Device::Cpu));
+fn mask(
+    in_channels: i64,
+    out_channels: i64,
+    live: [i64; 2],
+    config: &MaskedConv2dConfig,
+) -> Tensor {
+    let mask =
+        Tensor::ones([out_channels, in_channels, live[0], live[1]], (Kind::Float, Device::Cpu));
     let [height, width] = config.kernel_size;
     let (centre_row, centre) = (height / 2, width / 2);
     if matches!(config.mask, Mask::A | Mask::B) {
@@ -208,8 +231,11 @@ fn mask(in_channels: i64, out_channels: i64, live: [i64; 2], config: &MaskedConv
 fn group_mask(in_channels: i64, out_channels: i64, config: &MaskedConv2dConfig) -> Tensor {
     let options = (Kind::Int64, Device::Cpu);
     let half = out_channels / config.halves;
-    let of_output = Tensor::arange(out_channels, options).remainder(half).divide_scalar_mode(half / config.groups, "floor");
-    let of_input = Tensor::arange(in_channels, options).divide_scalar_mode(in_channels / config.groups, "floor");
+    let of_output = Tensor::arange(out_channels, options)
+        .remainder(half)
+        .divide_scalar_mode(half / config.groups, "floor");
+    let of_input = Tensor::arange(in_channels, options)
+        .divide_scalar_mode(in_channels / config.groups, "floor");
     let seen = if config.mask == Mask::A {
         of_input.unsqueeze(0).lt_tensor(&of_output.unsqueeze(1))
     } else {
@@ -227,10 +253,12 @@ mod tests {
 
     fn live_table(kernel_size: [i64; 2], mask: Mask) -> Vec<Vec<u8>> {
         let vs = nn::VarStore::new(Device::Cpu);
-        let conv = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new(kernel_size, mask)).unwrap();
+        let conv = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new(kernel_size, mask))
+            .unwrap();
         let mut table = vec![vec![0; kernel_size[1] as usize]; kernel_size[0] as usize];
         for tap in conv.taps() {
-            table[(tap.dy + kernel_size[0] / 2) as usize][(tap.dx + kernel_size[1] / 2) as usize] = 1;
+            table[(tap.dy + kernel_size[0] / 2) as usize][(tap.dx + kernel_size[1] / 2) as usize] =
+                1;
         }
         table
     }
@@ -257,14 +285,22 @@ mod tests {
             (Mask::A, [[0, 0, 0], [1, 0, 0], [1, 1, 0]]),
             (Mask::B, [[1, 0, 0], [1, 1, 0], [1, 1, 1]]),
         ] {
-            let config = MaskedConv2dConfig { groups: 3, halves: 2, ..MaskedConv2dConfig::new([3, 3], mask) };
+            let config = MaskedConv2dConfig {
+                groups: 3,
+                halves: 2,
+                ..MaskedConv2dConfig::new([3, 3], mask)
+            };
             let conv = MaskedConv2d::new(&vs.root(), 3, 6, config)?;
             let centre = conv.taps().pop().expect("the centre is the last tap");
             assert_eq!((centre.dy, centre.dx), (0, 0));
             for output in 0..6 {
                 for input in 0..3 {
                     let live = centre.ws.double_value(&[output, input]) != 0.;
-                    assert_eq!(live, wanted[output as usize % 3][input as usize] == 1, "{mask:?} {output} {input}");
+                    assert_eq!(
+                        live,
+                        wanted[output as usize % 3][input as usize] == 1,
+                        "{mask:?} {output} {input}"
+                    );
                 }
             }
         }
@@ -283,7 +319,8 @@ mod tests {
             ([1, 3], Mask::B, 4),
         ] {
             let mut vs = nn::VarStore::new(Device::Cpu);
-            let config = MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
+            let config =
+                MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
             let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
             vs.double();
             let padding = kernel_size.map(|size| size / 2 * dilation);
@@ -305,14 +342,18 @@ mod tests {
         let after = conv.forward(&xs);
         assert_eq!(before, after);
         after.square().sum(Kind::Float).backward();
-        assert_eq!(conv.ws.grad().narrow(2, 1, 2).narrow(3, 1, 2).abs().max().double_value(&[]), 0.);
+        assert_eq!(
+            conv.ws.grad().narrow(2, 1, 2).narrow(3, 1, 2).abs().max().double_value(&[]),
+            0.
+        );
         Ok(())
     }
 
     #[test]
     fn an_even_kernel_is_refused() {
         let vs = nn::VarStore::new(Device::Cpu);
-        let error = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new([2, 3], Mask::A)).unwrap_err();
+        let error = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new([2, 3], Mask::A))
+            .unwrap_err();
         assert_eq!(error.to_string(), "kernel height is 2, but must be odd");
     }
 }
