@@ -18,6 +18,7 @@ pub mod kernels;
 pub mod likelihood;
 pub mod optim;
 pub mod overrides;
+pub mod plain;
 pub mod plot;
 pub mod random;
 pub mod run;

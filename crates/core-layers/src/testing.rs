@@ -24,7 +24,7 @@ impl Context for Rows {
 /// A Markov chain: `log p(x_i | x_{i-1})` up to a constant is `-|x_i - x_{i-1}|`, and `x_{-1} = 0`.
 #[derive(Debug)]
 pub(crate) struct Markov {
-    layout: Layout,
+    pub(crate) layout: Layout,
     levels: u32,
     /// Breaks causality on purpose: position i sees itself.
     pub(crate) leaks: bool,

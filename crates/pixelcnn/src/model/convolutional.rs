@@ -5,7 +5,7 @@ use core_layers::{
     conv::{Mask, MaskedConv2d, MaskedConv2dConfig},
     likelihood::Logistics,
 };
-use tch::{Tensor, nn, nn::Module};
+use tch::{Kind, Tensor, nn, nn::Module};
 
 use super::{
     ImageContext, ordinal,
@@ -19,6 +19,8 @@ use crate::config::{Head, ImageConfig, Input, ModelConfig};
 
 /// Least logarithm of a logistic's scale.
 const MIN_LOG_SCALE: f64 = -7.;
+/// Logarithm of every scale before training. Differs: about the spread of a photograph, where the paper starts at 0.
+const LOG_SCALE_START: f64 = -1.5;
 
 /// A network of masked convolutions with its embedding and its head.
 #[derive(Debug)]
@@ -69,7 +71,7 @@ impl ConvolutionalModel {
     }
 
     /// Symbols `[B, N]` to `[B, N, E]`.
-    pub(super) fn embed(&self, xs: &Tensor) -> Tensor {
+    pub(crate) fn embed(&self, xs: &Tensor) -> Tensor {
         match &self.embedding {
             None => ordinal(xs, self.image.levels),
             Some(table) => Tensor::embedding(table, xs, -1, false, false),
@@ -78,7 +80,7 @@ impl ConvolutionalModel {
 
     /// What the levels become before the first layer: `[L, E]`, row-major.
     pub fn level_features(&self) -> Vec<f32> {
-        let levels = Tensor::arange(self.image.levels, (tch::Kind::Int64, self.head.bias().device()));
+        let levels = Tensor::arange(self.image.levels, (Kind::Int64, self.head.bias().device()));
         to_vec(&self.embed(&levels.unsqueeze(0)))
     }
 
@@ -106,16 +108,18 @@ impl ConvolutionalModel {
             .reshape([rows, self.image.dims(), self.image.outputs()]); // [B, N, outputs]
         match self.image.head {
             Head::Softmax => Conditionals::Logits(outputs),
-            Head::Logistics { .. } => {
-                let parts = outputs.to_kind(tch::Kind::Float).chunk(3, -1);
-                Conditionals::Logistics(Logistics {
-                    logits: parts[0].shallow_clone(),
-                    means: parts[1].shallow_clone(),
-                    // Differs: starts at -1.5, about the spread of a photograph, where the paper starts at 0
-                    log_scales: (&parts[2] - 1.5).clamp_min(MIN_LOG_SCALE),
-                    levels: self.image.levels,
-                })
-            }
+            Head::Logistics { .. } => Conditionals::Logistics(self.logistics_of(&outputs)),
+        }
+    }
+
+    /// The mixtures that head outputs `[B, N, 3 M]` stand for.
+    pub(crate) fn logistics_of(&self, outputs: &Tensor) -> Logistics {
+        let parts = outputs.to_kind(Kind::Float).chunk(3, -1);
+        Logistics {
+            logits: parts[0].shallow_clone(),
+            means: parts[1].shallow_clone(),
+            log_scales: (&parts[2] + LOG_SCALE_START).clamp_min(MIN_LOG_SCALE),
+            levels: self.image.levels,
         }
     }
 
@@ -147,10 +151,11 @@ impl ConvolutionalModel {
         program
     }
 
-    /// Log-weights, means and log-scales of one value's head outputs `[3 M]`, as [`Self::forward`] reads them.
+    /// Log-weights, means and log-scales of one value's head outputs `[3 M]`, as [`Self::logistics_of`] reads them.
     pub fn logistics(outputs: &[f32]) -> (&[f32], &[f32], Vec<f32>) {
         let mixtures = outputs.len() / 3;
-        let log_scales = outputs[2 * mixtures..].iter().map(|s| (s - 1.5).max(MIN_LOG_SCALE as f32)).collect();
+        let log_scale = |s: &f32| (s + LOG_SCALE_START as f32).max(MIN_LOG_SCALE as f32);
+        let log_scales = outputs[2 * mixtures..].iter().map(log_scale).collect();
         (&outputs[..mixtures], &outputs[mixtures..2 * mixtures], log_scales)
     }
 }
