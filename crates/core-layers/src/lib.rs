@@ -23,6 +23,10 @@ pub mod random;
 pub mod run;
 pub mod sampling;
 pub mod schedule;
+#[cfg(test)]
+mod testing;
 
-pub use autoregressive::{Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper};
+pub use autoregressive::{
+    Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,
+};
 pub use error::ConfigError;

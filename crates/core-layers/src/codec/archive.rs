@@ -1,0 +1,192 @@
+//! The `.chr` file: magic, format version, a JSON header, side information, streams.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+const MAGIC: &[u8; 4] = b"CHRN";
+/// The version this program writes; it reads every one up to it.
+const VERSION: u16 = 1;
+const PREFIX: usize = 10; // magic, version, header length
+
+/// What a `.chr` file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Hash of the model whose probabilities were used.
+    pub model: String,
+    /// Number of examples.
+    pub examples: usize,
+    /// Shape of one example, for an image `[height, width, channels]`.
+    pub shape: Vec<usize>,
+    /// Base names of the examples, or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Of the symbols, verified after decoding.
+    pub checksum: String,
+    /// Bytes of side information, then words of each stream.
+    pub sections: Vec<usize>,
+}
+
+/// A `.chr` file in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archive {
+    /// What it says of itself; `sections` is filled in by [`Archive::to_bytes`].
+    pub header: Header,
+    /// What decoding needs besides the streams, such as packed labels.
+    pub side: Vec<u8>,
+    /// Streams of the range coder.
+    pub streams: Vec<Vec<u32>>,
+}
+
+impl Archive {
+    /// Checksum of symbols: the first 64 bits of their SHA-256, in hexadecimal.
+    pub fn checksum(symbols: impl IntoIterator<Item = u32>) -> String {
+        let mut hash = Sha256::new();
+        for symbol in symbols {
+            hash.update(symbol.to_le_bytes());
+        }
+        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// A header that is too long to be described.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut header = self.header.clone();
+        header.sections =
+            std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
+        let header = serde_json::to_vec(&header)?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(
+            u32::try_from(header.len()).context("the header is longer than 4 GiB")?.to_le_bytes(),
+        );
+        bytes.extend(header);
+        bytes.extend(&self.side);
+        for word in self.streams.iter().flatten() {
+            bytes.extend(word.to_le_bytes());
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of a file; nothing is allocated that the bytes do not hold.
+    ///
+    /// # Errors
+    /// One line on what is wrong with the bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        ensure!(bytes.len() >= PREFIX && &bytes[..4] == MAGIC, "is not a .chr file");
+        let version = u16::from_le_bytes([bytes[4], bytes[5]]);
+        ensure!(
+            (1..=VERSION).contains(&version),
+            "has format version {version}, this program reads 1 to {VERSION}"
+        );
+        let length = u32::from_le_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]) as usize;
+        let Some(header) = bytes[PREFIX..].get(..length) else {
+            bail!("is cut off: its header has {length} bytes, the file {}", bytes.len());
+        };
+        let header: Header =
+            serde_json::from_slice(header).context("has a header that cannot be read")?;
+        ensure!(
+            header.names.is_empty() || header.names.len() == header.examples,
+            "has a name too many or too few"
+        );
+        for name in &header.names {
+            ensure!(
+                !name.is_empty()
+                    && !name.contains(['/', '\\', '\0'])
+                    && name != "."
+                    && name != "..",
+                "holds the name {name:?}, which is no base name"
+            );
+        }
+        let (Some(&side), streams) =
+            (header.sections.first(), header.sections.get(1..).unwrap_or_default())
+        else {
+            bail!("has a header without sections");
+        };
+        let body = &bytes[PREFIX + length..];
+        let wanted =
+            streams.iter().try_fold(side, |sum, &words| sum.checked_add(words.checked_mul(4)?));
+        ensure!(
+            wanted == Some(body.len()),
+            "is cut off or too long: its streams are not {} bytes",
+            body.len()
+        );
+        let (side, mut rest) = body.split_at(side);
+        let mut read = Vec::new();
+        for &words in streams {
+            let (stream, tail) = rest.split_at(4 * words);
+            read.push(
+                stream
+                    .chunks_exact(4)
+                    .map(|it| u32::from_le_bytes([it[0], it[1], it[2], it[3]]))
+                    .collect(),
+            );
+            rest = tail;
+        }
+        Ok(Self { side: side.to_vec(), streams: read, header })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn archive() -> Archive {
+        let sections = vec![2, 3, 1];
+        let header = Header {
+            model: "abc".into(),
+            examples: 2,
+            shape: vec![4, 4, 1],
+            names: vec!["a.png".into(), "b.png".into()],
+            checksum: Archive::checksum([1, 2, 3]),
+            sections,
+        };
+        Archive { header, side: vec![7, 8], streams: vec![vec![1, 2, 3], vec![u32::MAX]] }
+    }
+
+    #[test]
+    fn bytes_and_back_is_identity() -> Result<()> {
+        assert_eq!(Archive::from_bytes(&archive().to_bytes()?)?, archive());
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_folder_is_refused() -> Result<()> {
+        for name in ["../x", "/etc/x", "..", ""] {
+            let mut archive = archive();
+            archive.header.names[0] = name.into();
+            assert!(Archive::from_bytes(&archive.to_bytes()?).is_err(), "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_with_both_numbers() -> Result<()> {
+        let mut bytes = archive().to_bytes()?;
+        bytes[4] = 9;
+        let error = Archive::from_bytes(&bytes).unwrap_err().to_string();
+        assert_eq!(error, "has format version 9, this program reads 1 to 1");
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Archive::from_bytes(&bytes);
+        }
+
+        #[test]
+        fn an_edit_is_an_error_or_another_archive(at in 0usize..200, byte in any::<u8>(), cut in 0usize..50) {
+            let mut bytes = archive().to_bytes().unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            bytes.truncate(bytes.len() - cut);
+            let _ = Archive::from_bytes(&bytes);
+            prop_assert!(cut == 0 || Archive::from_bytes(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Lossless compression: sampling with the answer known.
+//!
+//! A range coder spends `-log2 p(x_i | x_<i)` bits on a symbol, with p from an engine of defined bits and quantised to
+//! integers by one function on both sides ([`Categorical::frequencies`]).
+
+mod archive;
+
+pub use archive::{Archive, Header};
+
+use std::num::NonZeroU32;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use constriction::stream::{
+    Decode, Encode,
+    model::{DecoderModel, EncoderModel, EntropyModel},
+    queue::{DefaultRangeDecoder, DefaultRangeEncoder},
+};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
+
+use crate::{
+    autoregressive::{Conditional, Context, Engine},
+    categorical::{Categorical, PRECISION},
+    sampling::in_parallel,
+};
+
+/// Examples that a thread steps side by side.
+const GROUP: usize = 16;
+/// Examples for which another stream pays: a stream costs a few bytes, and lets another thread work.
+const EXAMPLES_PER_STREAM: usize = 256;
+/// Streams at the most.
+const MAX_STREAMS: usize = 8;
+
+/// Integer frequencies of one symbol, as the range coder asks for them.
+#[derive(Debug, Default)]
+struct Frequencies {
+    categorical: Categorical,
+    counts: Vec<u32>,
+}
+
+impl Frequencies {
+    fn set(&mut self, logits: &[f32]) -> Result<()> {
+        self.categorical.set(logits);
+        ensure!(self.categorical.is_finite(), "the model gives a probability that is not a number");
+        self.categorical.frequencies(&mut self.counts);
+        Ok(())
+    }
+}
+
+impl EntropyModel<PRECISION> for Frequencies {
+    type Symbol = u32;
+    type Probability = u32;
+}
+
+impl EncoderModel<PRECISION> for Frequencies {
+    fn left_cumulative_and_probability(
+        &self,
+        symbol: impl std::borrow::Borrow<u32>,
+    ) -> Option<(u32, NonZeroU32)> {
+        let symbol = *symbol.borrow() as usize;
+        let count = NonZeroU32::new(*self.counts.get(symbol)?)?;
+        Some((self.counts[..symbol].iter().sum(), count))
+    }
+}
+
+impl DecoderModel<PRECISION> for Frequencies {
+    fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
+        let mut left = 0;
+        for (symbol, &count) in self.counts.iter().enumerate() {
+            if quantile - left < count {
+                return (
+                    symbol as u32,
+                    left,
+                    NonZeroU32::new(count).expect("every frequency is at least 1"),
+                );
+            }
+            left += count;
+        }
+        unreachable!("frequencies sum to 2^PRECISION, which a quantile is below")
+    }
+}
+
+/// Rows of each stream: a function of the number of examples alone, so that a file does not depend on the machine.
+fn streams(examples: usize) -> Vec<usize> {
+    let count = (examples / EXAMPLES_PER_STREAM).clamp(1, MAX_STREAMS);
+    (0..count).map(|i| examples * (i + 1) / count - examples * i / count).collect()
+}
+
+/// Encodes `symbols` `[B, N]` (by position) into streams of 32-bit words, on at most `threads` threads.
+///
+/// # Errors
+/// A probability that is not a number, or a symbol outside its levels.
+pub fn encode<E: Engine + Sync>(
+    engine: &E,
+    context: &E::Context,
+    symbols: ArrayView2<'_, u32>,
+    threads: usize,
+    tick: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Vec<u32>>> {
+    let mut shares = Vec::new();
+    let mut start = 0;
+    for rows in streams(symbols.nrows()) {
+        shares.push((start, symbols.slice_axis(Axis(0), (start..start + rows).into())));
+        start += rows;
+    }
+    let encoded = in_parallel(shares, threads, |(first, share)| -> Result<Vec<u32>> {
+        let mut coder = DefaultRangeEncoder::new();
+        each_group(engine, context, first, share.nrows(), |stepper, rows| {
+            let mut conditional = Conditional::default();
+            let mut frequencies = Frequencies::default();
+            for &position in &engine.layout().order {
+                let column: Vec<u32> =
+                    rows.iter().map(|&row| share[[row, position as usize]]).collect();
+                stepper.next(&mut conditional);
+                for (row, &symbol) in column.iter().enumerate() {
+                    frequencies.set(conditional.row(row))?;
+                    coder.encode_symbol(symbol, &frequencies).map_err(|_| {
+                        anyhow!("level {symbol} is beyond the model's {}", conditional.levels())
+                    })?;
+                }
+                stepper.feed(&column);
+                tick(column.len());
+            }
+            Ok(())
+        })?;
+        Ok(coder.into_compressed().expect("a vector takes every word"))
+    });
+    encoded.into_iter().collect()
+}
+
+/// Decodes what [`encode`] made: the symbols `[B, N]` of `context.rows()` examples.
+///
+/// # Errors
+/// Streams that are too few, or that the model cannot have written.
+pub fn decode<E: Engine + Sync>(
+    engine: &E,
+    context: &E::Context,
+    words: &[Vec<u32>],
+    threads: usize,
+    tick: &(dyn Fn(usize) + Sync),
+) -> Result<Array2<u32>> {
+    let examples = context.rows();
+    let sizes = streams(examples);
+    ensure!(
+        words.len() == sizes.len(),
+        "has {} streams, {examples} examples make {}",
+        words.len(),
+        sizes.len()
+    );
+    let mut symbols = Array2::zeros((examples, engine.layout().len()));
+    let mut shares: Vec<(usize, ArrayViewMut2<'_, u32>, &Vec<u32>)> = Vec::new();
+    let mut rest = symbols.view_mut();
+    let mut start = 0;
+    for (rows, stream) in sizes.into_iter().zip(words) {
+        let (share, tail) = rest.split_at(Axis(0), rows);
+        rest = tail;
+        shares.push((start, share, stream));
+        start += rows;
+    }
+    let decoded = in_parallel(shares, threads, |(first, mut share, stream)| -> Result<()> {
+        let mut coder =
+            DefaultRangeDecoder::from_compressed(stream.clone()).expect("a vector can be read");
+        each_group(engine, context, first, share.nrows(), |stepper, rows| {
+            let mut conditional = Conditional::default();
+            let mut frequencies = Frequencies::default();
+            for &position in &engine.layout().order {
+                stepper.next(&mut conditional);
+                let mut column = Vec::with_capacity(rows.len());
+                for (row, &to) in rows.iter().enumerate() {
+                    frequencies.set(conditional.row(row))?;
+                    let symbol =
+                        coder.decode_symbol(&frequencies).ok().context("the stream is corrupt")?;
+                    share[[to, position as usize]] = symbol;
+                    column.push(symbol);
+                }
+                stepper.feed(&column);
+                tick(column.len());
+            }
+            Ok(())
+        })
+    });
+    decoded.into_iter().collect::<Result<()>>()?;
+    Ok(symbols)
+}
+
+/// Steppers over `count` examples of `context` from `first` on, a group at a time; `rows` count from 0 within the share.
+fn each_group<E: Engine>(
+    engine: &E,
+    context: &E::Context,
+    first: usize,
+    count: usize,
+    mut work: impl FnMut(&mut dyn crate::Stepper, &[usize]) -> Result<()>,
+) -> Result<()> {
+    for start in (0..count).step_by(GROUP) {
+        let rows: Vec<usize> = (start..(start + GROUP).min(count)).collect();
+        let of_context: Vec<usize> = rows.iter().map(|row| first + row).collect();
+        work(engine.stepper(&context.select(&of_context)).as_mut(), &rows)?;
+    }
+    Ok(())
+}
+
+/// Packs symbols of `levels` equally likely levels: `log2(levels)` bits each, rounded up to whole bytes in all.
+pub fn pack_uniform(symbols: &[u32], levels: u32) -> Vec<u8> {
+    // digits of one large number in base `levels`, least significant first, carried through bytes
+    let mut bytes: Vec<u8> = Vec::new();
+    for &symbol in symbols.iter().rev() {
+        let mut carry = u64::from(symbol);
+        for byte in &mut bytes {
+            let value = u64::from(*byte) * u64::from(levels) + carry;
+            *byte = value as u8;
+            carry = value >> 8;
+        }
+        while carry > 0 {
+            bytes.push(carry as u8);
+            carry >>= 8;
+        }
+    }
+    bytes
+}
+
+/// Undoes [`pack_uniform`] for `count` symbols.
+///
+/// # Errors
+/// Bytes that no `count` symbols of `levels` levels give.
+pub fn unpack_uniform(bytes: &[u8], levels: u32, count: usize) -> Result<Vec<u32>> {
+    ensure!(levels > 0 || count == 0, "the labels have no levels");
+    let mut bytes = bytes.to_vec();
+    let mut symbols = Vec::new();
+    for _ in 0..count {
+        let mut rest = 0u64;
+        for byte in bytes.iter_mut().rev() {
+            let value = (rest << 8) | u64::from(*byte);
+            *byte = (value / u64::from(levels)) as u8;
+            rest = value % u64::from(levels);
+        }
+        symbols.push(rest as u32);
+    }
+    ensure!(bytes.iter().all(|&byte| byte == 0), "the labels are corrupt");
+    Ok(symbols)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::Markov;
+
+    proptest! {
+        #[test]
+        fn labels_survive_packing(symbols in prop::collection::vec(0u32..10, 0..200)) {
+            let bytes = pack_uniform(&symbols, 10);
+            prop_assert!(bytes.len() as f64 <= (symbols.len() as f64 * 10f64.log2() / 8.).ceil() + 1.);
+            prop_assert_eq!(unpack_uniform(&bytes, 10, symbols.len()).unwrap(), symbols);
+        }
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded_on_any_number_of_threads() -> Result<()> {
+        let model = Markov::new(40, 3);
+        let symbols = model.sample(700, 5);
+        let once = encode(&model, &crate::testing::Rows(700), symbols.view(), 1, &|_| {})?;
+        let twice = encode(&model, &crate::testing::Rows(700), symbols.view(), 2, &|_| {})?;
+        assert_eq!(once, twice);
+        assert_eq!(decode(&model, &crate::testing::Rows(700), &twice, 2, &|_| {})?, symbols);
+        Ok(())
+    }
+
+    #[test]
+    fn the_streams_are_as_long_as_the_nats_say() -> Result<()> {
+        let model = Markov::new(200, 4);
+        let symbols = model.sample(100, 6);
+        let words: usize = encode(&model, &crate::testing::Rows(100), symbols.view(), 1, &|_| {})?
+            .iter()
+            .map(Vec::len)
+            .sum();
+        let bits = model.nats(symbols.view()) / std::f64::consts::LN_2;
+        let written = words as f64 * 32.;
+        assert!(
+            written >= bits && written <= bits * 1.0005 + 64.,
+            "{written} bits written, {bits} bits of information"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn a_symbol_beyond_its_levels_is_refused() {
+        let model = Markov::new(4, 3);
+        let symbols = Array2::from_elem((1, 4), 3);
+        let error =
+            encode(&model, &crate::testing::Rows(1), symbols.view(), 1, &|_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "level 3 is beyond the model's 3");
+    }
+}

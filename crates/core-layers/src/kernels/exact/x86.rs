@@ -1,0 +1,132 @@
+//! [`Vector`] on AVX-512 and AVX2.
+//!
+//! Every `unsafe` block below stands on one fact: generic code over [`Vector`] runs only inside the three functions
+//! at the end, which enable the instructions, and which `dispatch` calls only when the processor has them.
+
+#[allow(
+    clippy::wildcard_imports,
+    reason = "some fifty intrinsics; the lint is silent in test builds"
+)]
+use std::arch::x86_64::*;
+
+use super::vector::{Task, Vector};
+
+/// 16 numbers, 32 registers.
+#[derive(Clone, Copy)]
+pub(super) struct Zmm(__m512);
+
+/// 8 numbers; AVX-512 VL has 32 registers of them, AVX2 has 16.
+#[derive(Clone, Copy)]
+pub(super) struct Ymm<const REGISTERS: usize>(__m256);
+
+/// Functions of one expression each, with the reason why it may be called.
+macro_rules! operations {
+    ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> Self { $body:expr })*) => { $(
+        $(#[$doc])*
+        #[inline(always)]
+        fn $name($($arg: $type),*) -> Self {
+            // SAFETY: runs inside a function that enables these instructions, see the module.
+            unsafe { Self($body) }
+        }
+    )* };
+}
+
+impl Vector for Zmm {
+    const N: usize = 16;
+    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { Self(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    fn if_less(self, than: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe {
+            Self(_mm512_mask_blend_ps(
+                _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, than.0),
+                no.0,
+                yes.0,
+            ))
+        }
+    }
+    operations! {
+        fn splat(x: f32) -> Self { _mm512_set1_ps(x) }
+        fn add(self: Self, other: Self) -> Self { _mm512_add_ps(self.0, other.0) }
+        fn sub(self: Self, other: Self) -> Self { _mm512_sub_ps(self.0, other.0) }
+        fn mul(self: Self, other: Self) -> Self { _mm512_mul_ps(self.0, other.0) }
+        fn div(self: Self, other: Self) -> Self { _mm512_div_ps(self.0, other.0) }
+        fn mul_add(self: Self, by: Self, plus: Self) -> Self { _mm512_fmadd_ps(self.0, by.0, plus.0) }
+        fn neg_mul_add(self: Self, by: Self, plus: Self) -> Self { _mm512_fnmadd_ps(self.0, by.0, plus.0) }
+        // the instructions return their second operand when one is NaN
+        fn at_least(self: Self, bound: Self) -> Self { _mm512_max_ps(bound.0, self.0) }
+        fn at_most(self: Self, bound: Self) -> Self { _mm512_min_ps(bound.0, self.0) }
+        fn bits_to_exponent(self: Self) -> Self { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) }
+        fn bits_from_exponent(self: Self) -> Self { _mm512_castsi512_ps(_mm512_srli_epi32::<23>(_mm512_castps_si512(self.0))) }
+        fn bits_add(self: Self, bits: u32) -> Self { _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(self.0), _mm512_set1_epi32(bits as i32))) }
+        fn bits_and(self: Self, bits: u32) -> Self { _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self.0), _mm512_set1_epi32(bits as i32))) }
+        fn bits_or(self: Self, bits: u32) -> Self { _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(self.0), _mm512_set1_epi32(bits as i32))) }
+    }
+}
+
+impl<const R: usize> Vector for Ymm<R> {
+    const N: usize = 8;
+    const REGISTERS: usize = R;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { Self(_mm256_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    fn if_less(self, than: Self, yes: Self, no: Self) -> Self {
+        // SAFETY: see the module.
+        unsafe { Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, than.0))) }
+    }
+    operations! {
+        fn splat(x: f32) -> Self { _mm256_set1_ps(x) }
+        fn add(self: Self, other: Self) -> Self { _mm256_add_ps(self.0, other.0) }
+        fn sub(self: Self, other: Self) -> Self { _mm256_sub_ps(self.0, other.0) }
+        fn mul(self: Self, other: Self) -> Self { _mm256_mul_ps(self.0, other.0) }
+        fn div(self: Self, other: Self) -> Self { _mm256_div_ps(self.0, other.0) }
+        fn mul_add(self: Self, by: Self, plus: Self) -> Self { _mm256_fmadd_ps(self.0, by.0, plus.0) }
+        fn neg_mul_add(self: Self, by: Self, plus: Self) -> Self { _mm256_fnmadd_ps(self.0, by.0, plus.0) }
+        // the instructions return their second operand when one is NaN
+        fn at_least(self: Self, bound: Self) -> Self { _mm256_max_ps(bound.0, self.0) }
+        fn at_most(self: Self, bound: Self) -> Self { _mm256_min_ps(bound.0, self.0) }
+        fn bits_to_exponent(self: Self) -> Self { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0))) }
+        fn bits_from_exponent(self: Self) -> Self { _mm256_castsi256_ps(_mm256_srli_epi32::<23>(_mm256_castps_si256(self.0))) }
+        fn bits_add(self: Self, bits: u32) -> Self { _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(self.0), _mm256_set1_epi32(bits as i32))) }
+        fn bits_and(self: Self, bits: u32) -> Self { _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(bits as i32))) }
+        fn bits_or(self: Self, bits: u32) -> Self { _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(bits as i32))) }
+    }
+}
+
+/// `task` with 512-bit vectors.
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+pub(super) fn run_zmm<T: Task>(task: T) -> T::Output {
+    task.run::<Zmm>()
+}
+
+/// `task` with 256-bit vectors in 32 registers.
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+pub(super) fn run_ymm_of_32<T: Task>(task: T) -> T::Output {
+    task.run::<Ymm<32>>()
+}
+
+/// `task` with 256-bit vectors in 16 registers.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn run_ymm<T: Task>(task: T) -> T::Output {
+    task.run::<Ymm<16>>()
+}

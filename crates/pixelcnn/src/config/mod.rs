@@ -1,0 +1,65 @@
+//! Everything a run of this crate can be told.
+
+mod model;
+mod presets;
+mod train;
+
+pub use model::{
+    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig,
+};
+pub use presets::{PRESETS, preset};
+pub use train::TrainConfig;
+
+use core_layers::ConfigError;
+use serde::{Deserialize, Serialize};
+
+use crate::data::DataConfig;
+
+/// A model, its images and its training: what `config.json` of a run holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The network.
+    pub model: ModelConfig,
+    /// The images.
+    pub data: DataConfig,
+    /// The training.
+    pub train: TrainConfig,
+}
+
+impl Run {
+    /// Checks everything that can be known before images are read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first bad field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate()?;
+        self.train.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid_and_survives_json() -> anyhow::Result<()> {
+        for name in PRESETS {
+            let run = preset(name).expect("a listed preset exists");
+            run.validate()?;
+            run.model.validate()?;
+            assert_eq!(serde_json::from_str::<Run>(&serde_json::to_string(&run)?)?, run, "{name}");
+        }
+        assert!(preset("no such preset").is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused() -> anyhow::Result<()> {
+        let mut json = serde_json::to_value(preset("digits").expect("the demo"))?;
+        json["model"]["chanels"] = 3.into();
+        let error = serde_json::from_value::<Run>(json).unwrap_err().to_string();
+        assert!(error.contains("chanels"), "{error}");
+        Ok(())
+    }
+}

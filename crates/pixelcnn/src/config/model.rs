@@ -1,0 +1,357 @@
+//! The networks, and the images that they model.
+
+use core_layers::ConfigError;
+use serde::{Deserialize, Serialize};
+
+/// What an image is: its shape, its levels, how they are read and predicted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageConfig {
+    /// Rows H.
+    pub height: i64,
+    /// Columns W.
+    pub width: i64,
+    /// Colours: 1, or 3 for red, green and blue, conditioned in turn.
+    pub colours: i64,
+    /// Levels L of a value.
+    pub levels: i64,
+    /// How levels enter the network.
+    #[serde(default)]
+    pub input: Input,
+    /// How they are predicted.
+    #[serde(default)]
+    pub head: Head,
+}
+
+/// How levels enter the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Input {
+    /// Grey levels: one number, 0 to L-1 spread over `[-1, 1]`.
+    #[default]
+    Ordinal,
+    /// Codes without an order: a learnt vector each.
+    Categorical {
+        /// Numbers in the vector of a code.
+        embedding: i64,
+    },
+}
+
+/// How levels are predicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Head {
+    /// A free probability for each level.
+    #[default]
+    Softmax,
+    /// A discretised mixture of logistics.
+    Logistics {
+        /// Components M.
+        mixtures: i64,
+    },
+}
+
+impl ImageConfig {
+    /// Grey images of ordinal levels, predicted by a softmax.
+    pub const fn grey(height: i64, width: i64, levels: i64) -> Self {
+        Self { height, width, colours: 1, levels, input: Input::Ordinal, head: Head::Softmax }
+    }
+
+    /// Positions N = H W C of an image.
+    pub fn dims(&self) -> i64 {
+        self.height * self.width * self.colours
+    }
+
+    /// Numbers that a value becomes before the first layer.
+    pub fn features(&self) -> i64 {
+        match self.input {
+            Input::Ordinal => 1,
+            Input::Categorical { embedding } => embedding,
+        }
+    }
+
+    /// Numbers that the head gives for each value: L, or 3 M.
+    pub fn outputs(&self) -> i64 {
+        match self.head {
+            Head::Softmax => self.levels,
+            Head::Logistics { mixtures } => 3 * mixtures,
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (field, side) in [("model.image.height", self.height), ("model.image.width", self.width)] {
+            ConfigError::ensure((1..=4096).contains(&side), field, side, "1 to 4096")?;
+        }
+        ConfigError::ensure([1, 3].contains(&self.colours), "model.image.colours", self.colours, "1 or 3")?;
+        let levels_fit = (2..=65_536).contains(&self.levels);
+        ConfigError::ensure(levels_fit, "model.image.levels", self.levels, "2 to 65536")?;
+        if let Input::Categorical { embedding } = self.input {
+            bounded("model.image.input.embedding", embedding)?;
+        }
+        if let Head::Logistics { mixtures } = self.head {
+            bounded("model.image.head.mixtures", mixtures)?;
+        }
+        Ok(())
+    }
+}
+
+/// Widths and counts: at least 1, and small enough that their products are numbers.
+fn bounded(field: &str, value: i64) -> Result<(), ConfigError> {
+    ConfigError::ensure((1..=65_536).contains(&value), field, value, "1 to 65536")
+}
+
+/// The order in which the pixels of a NADE or MADE are drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// Row by row, from the left.
+    #[default]
+    Raster,
+    /// The raster order backwards.
+    Reversed,
+    /// A permutation.
+    Shuffled {
+        /// Its seed.
+        seed: u64,
+    },
+}
+
+/// NADE: one hidden layer whose weights are shared by all conditionals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NadeConfig {
+    /// The images.
+    pub image: ImageConfig,
+    /// Hidden units; 500 in the paper.
+    pub hidden: i64,
+    /// The order.
+    #[serde(default)]
+    pub order: Order,
+}
+
+/// MADE: a masked autoencoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MadeConfig {
+    /// The images.
+    pub image: ImageConfig,
+    /// Units of each hidden layer.
+    pub hidden: Vec<i64>,
+    /// The order.
+    #[serde(default)]
+    pub order: Order,
+    /// Orders K that training cycles through: the given one, then permutations. More than one makes the average over
+    /// orders an evaluation.
+    #[serde(default = "one")]
+    pub num_orders: i64,
+}
+
+fn one() -> i64 {
+    1
+}
+
+/// The simple stack: masked A, then masked B layers, all of one size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimpleConfig {
+    /// The images.
+    pub image: ImageConfig,
+    /// Channels of a layer.
+    pub channels: i64,
+    /// Masked layers, the first of type A.
+    pub layers: i64,
+    /// Height and width of their kernels.
+    pub kernel_size: i64,
+}
+
+/// The residual PixelCNN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelCnnConfig {
+    /// The images.
+    pub image: ImageConfig,
+    /// Channels h inside a block; 2 h between blocks; 128 in the paper.
+    pub channels: i64,
+    /// Residual blocks; 15 in the paper.
+    pub blocks: i64,
+    /// Kernel of the first layer; 7 in the paper.
+    pub first_kernel_size: i64,
+    /// Kernel of the blocks; 3 in the paper.
+    pub kernel_size: i64,
+    /// Channels of the two layers of the head.
+    pub head_channels: i64,
+}
+
+/// The Gated PixelCNN.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatedConfig {
+    /// The images.
+    pub image: ImageConfig,
+    /// Channels of each stack.
+    pub channels: i64,
+    /// Kernel of the first layer of each stack.
+    pub first_kernel_size: i64,
+    /// Kernel of the blocks.
+    pub kernel_size: i64,
+    /// The dilation of each block; as many blocks as numbers.
+    pub dilations: Vec<i64>,
+    /// Classes that it is conditioned on; 0 for none.
+    #[serde(default)]
+    pub classes: i64,
+    /// Channels of a spatial context map that it is conditioned on; 0 for none.
+    #[serde(default)]
+    pub context_channels: i64,
+    /// Probability with which features between blocks are dropped in training.
+    #[serde(default)]
+    pub dropout: f64,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// Neural autoregressive distribution estimator.
+    Nade(NadeConfig),
+    /// Masked autoencoder for distribution estimation.
+    Made(MadeConfig),
+    /// The simple masked stack.
+    Simple(SimpleConfig),
+    /// The residual PixelCNN.
+    Pixelcnn(PixelCnnConfig),
+    /// The Gated PixelCNN.
+    Gated(GatedConfig),
+}
+
+impl ModelConfig {
+    /// The tag under which it is stored.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Nade(_) => "nade",
+            Self::Made(_) => "made",
+            Self::Simple(_) => "simple",
+            Self::Pixelcnn(_) => "pixelcnn",
+            Self::Gated(_) => "gated",
+        }
+    }
+
+    /// The images that it models.
+    pub fn image(&self) -> &ImageConfig {
+        match self {
+            Self::Nade(config) => &config.image,
+            Self::Made(config) => &config.image,
+            Self::Simple(config) => &config.image,
+            Self::Pixelcnn(config) => &config.image,
+            Self::Gated(config) => &config.image,
+        }
+    }
+
+    /// The images that it models, to be changed.
+    pub fn image_mut(&mut self) -> &mut ImageConfig {
+        match self {
+            Self::Nade(config) => &mut config.image,
+            Self::Made(config) => &mut config.image,
+            Self::Simple(config) => &mut config.image,
+            Self::Pixelcnn(config) => &mut config.image,
+            Self::Gated(config) => &mut config.image,
+        }
+    }
+
+    /// Classes that it is conditioned on; 0 for none.
+    pub fn classes(&self) -> i64 {
+        if let Self::Gated(config) = self { config.classes } else { 0 }
+    }
+
+    /// Channels of the spatial context map that it is conditioned on; 0 for none.
+    pub fn context_channels(&self) -> i64 {
+        if let Self::Gated(config) = self { config.context_channels } else { 0 }
+    }
+
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first bad field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.image().validate()?;
+        match self {
+            Self::Nade(config) => bounded("model.hidden", config.hidden)?,
+            Self::Made(config) => {
+                ConfigError::ensure(!config.hidden.is_empty(), "model.hidden", "empty", "a width for each layer")?;
+                bounded("model.num_orders", config.num_orders)?;
+                config.hidden.iter().try_for_each(|&width| bounded("model.hidden", width))?;
+            }
+            Self::Simple(config) => {
+                self.ensure_channels("model.channels", config.channels)?;
+                bounded("model.layers", config.layers)?;
+                kernel("model.kernel_size", config.kernel_size, 3)?;
+            }
+            Self::Pixelcnn(config) => {
+                self.ensure_channels("model.channels", config.channels)?;
+                self.ensure_channels("model.head_channels", config.head_channels)?;
+                bounded("model.blocks", config.blocks)?;
+                kernel("model.first_kernel_size", config.first_kernel_size, 3)?;
+                kernel("model.kernel_size", config.kernel_size, 1)?;
+            }
+            Self::Gated(config) => {
+                self.ensure_channels("model.channels", config.channels)?;
+                kernel("model.first_kernel_size", config.first_kernel_size, 3)?;
+                kernel("model.kernel_size", config.kernel_size, 3)?;
+                config.dilations.iter().try_for_each(|&dilation| bounded("model.dilations", dilation))?;
+                ConfigError::ensure((0..=65_536).contains(&config.classes), "model.classes", config.classes, "0 to 65536")?;
+                let map = config.context_channels;
+                ConfigError::ensure((0..=65_536).contains(&map), "model.context_channels", map, "0 to 65536")?;
+                let dropout = config.dropout;
+                ConfigError::ensure((0. ..1.).contains(&dropout), "model.dropout", dropout, "at least 0 and below 1")?;
+            }
+        }
+        if matches!(self, Self::Nade(_) | Self::Made(_)) {
+            let softmax = self.image().head == Head::Softmax && self.image().input == Input::Ordinal;
+            let rule = "a softmax over ordinal levels for nade and made";
+            ConfigError::ensure(softmax, "model.image", "another head or input", rule)?;
+        }
+        Ok(())
+    }
+
+    fn ensure_channels(&self, field: &str, channels: i64) -> Result<(), ConfigError> {
+        bounded(field, channels)?;
+        let colours = self.image().colours;
+        ConfigError::ensure(channels % colours == 0, field, channels, &format!("a multiple of the {colours} colours"))
+    }
+}
+
+fn kernel(field: &str, size: i64, least: i64) -> Result<(), ConfigError> {
+    let rule = format!("odd, from {least} to 63");
+    ConfigError::ensure((least..=63).contains(&size) && size % 2 == 1, field, size, &rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_numbers_are_named() {
+        let gated = |edit: fn(&mut GatedConfig)| {
+            let mut config = GatedConfig {
+                image: ImageConfig::grey(8, 8, 17),
+                channels: 32,
+                first_kernel_size: 3,
+                kernel_size: 3,
+                dilations: vec![1, 2],
+                classes: 0,
+                context_channels: 0,
+                dropout: 0.,
+            };
+            edit(&mut config);
+            ModelConfig::Gated(config).validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(gated(|_| {}), Ok(()));
+        let even = gated(|config| config.kernel_size = 4);
+        assert_eq!(even, Err("model.kernel_size is 4, but must be odd, from 3 to 63".into()));
+        let colours = gated(|config| config.image.colours = 3);
+        assert_eq!(colours, Err("model.channels is 32, but must be a multiple of the 3 colours".into()));
+        assert!(gated(|config| config.image.levels = 1).is_err());
+        assert!(gated(|config| config.dilations.push(0)).is_err());
+        assert!(gated(|config| config.dropout = 1.).is_err());
+        assert!(gated(|config| config.channels = i64::MAX).is_err());
+    }
+}

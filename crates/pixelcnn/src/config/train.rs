@@ -1,0 +1,131 @@
+//! How a model is trained.
+
+use clap::Args;
+use core_layers::{
+    ConfigError,
+    autocast::Precision,
+    device::DeviceChoice,
+    schedule::Schedule,
+};
+use serde::{Deserialize, Serialize};
+
+/// The training of a run. Units are in the names; a number of steps counts optimiser steps.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Optimiser steps.
+    #[arg(long)]
+    pub num_steps: u64,
+    /// Images per step.
+    #[arg(long)]
+    pub batch_size: usize,
+    /// Parts that a batch is cut into to save memory; the gradient is that of the whole.
+    #[arg(long)]
+    pub micro_batches: usize,
+    /// AdamW's peak learning rate.
+    #[arg(long)]
+    pub learning_rate: f64,
+    /// Steps over which the rate rises from zero.
+    #[arg(long)]
+    pub warmup_steps: u64,
+    /// The rate after that; in config.json and --set only.
+    #[arg(skip)]
+    pub schedule: Schedule,
+    /// AdamW's decoupled weight decay.
+    #[arg(long)]
+    pub weight_decay: f64,
+    /// Greatest norm of the gradient; 0 does not clip.
+    #[arg(long)]
+    pub clip_norm: f64,
+    /// Decay of the weights' moving average, which evaluation and sampling use; 0 for none.
+    #[arg(long)]
+    pub ema_decay: f64,
+    /// Steps between two reports of the training loss.
+    #[arg(long)]
+    pub report_every: u64,
+    /// Steps between two evaluations and saves.
+    #[arg(long)]
+    pub save_every: u64,
+    /// Validation images per evaluation; 0 takes all.
+    #[arg(long)]
+    pub eval_images: usize,
+    /// Pictures drawn at each save; 0 for none.
+    #[arg(long)]
+    pub num_samples: usize,
+    /// Seed of weights, batches, noise and samples.
+    #[arg(long)]
+    pub seed: u64,
+    /// cpu, cuda, cuda:N or auto.
+    #[arg(long)]
+    pub device: DeviceChoice,
+    /// Threads; 0 takes the physical cores.
+    #[arg(long)]
+    pub threads: usize,
+    /// Arithmetic of convolutions and matrix products in training: f32 or bf16.
+    #[arg(long)]
+    pub precision: Precision,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            num_steps: 1000,
+            batch_size: 64,
+            micro_batches: 1,
+            learning_rate: 1e-3,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            weight_decay: 0.,
+            clip_norm: 1.,
+            ema_decay: 0.999,
+            report_every: 20,
+            save_every: 200,
+            eval_images: 0,
+            num_samples: 16,
+            seed: 0,
+            device: DeviceChoice::Cpu,
+            threads: 0,
+            precision: Precision::F32,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks every number.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first bad field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let ensure = ConfigError::ensure;
+        ensure(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")?;
+        let parts_fit = (1..=self.batch_size).contains(&self.micro_batches);
+        ensure(parts_fit, "train.micro_batches", self.micro_batches, "1 to batch_size")?;
+        let rate = self.learning_rate;
+        ensure(rate > 0. && rate.is_finite(), "train.learning_rate", rate, "a positive number")?;
+        let decay = self.weight_decay;
+        ensure(decay >= 0. && decay.is_finite(), "train.weight_decay", decay, "0 or a positive number")?;
+        ensure(self.clip_norm >= 0., "train.clip_norm", self.clip_norm, "0 or a positive number")?;
+        ensure((0. ..1.).contains(&self.ema_decay), "train.ema_decay", self.ema_decay, "at least 0 and below 1")?;
+        ensure(self.report_every >= 1, "train.report_every", self.report_every, "at least 1")?;
+        ensure(self.save_every >= 1, "train.save_every", self.save_every, "at least 1")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_numbers_are_named() {
+        let config = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+        assert_eq!(config.validate().unwrap_err().to_string(), "train.batch_size is 0, but must be at least 1");
+        for bad in [
+            TrainConfig { micro_batches: 65, ..TrainConfig::default() },
+            TrainConfig { learning_rate: f64::NAN, ..TrainConfig::default() },
+            TrainConfig { ema_decay: 1., ..TrainConfig::default() },
+            TrainConfig { save_every: 0, ..TrainConfig::default() },
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+    }
+}

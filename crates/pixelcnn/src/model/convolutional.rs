@@ -1,0 +1,156 @@
+//! What the convolutional models share: embedding, network, head.
+
+use core_layers::{
+    Conditionals, ConfigError,
+    conv::{Mask, MaskedConv2d, MaskedConv2dConfig},
+    likelihood::Logistics,
+};
+use tch::{Tensor, nn, nn::Module};
+
+use super::{
+    ImageContext, ordinal,
+    gated::Gated,
+    program::{IMAGE, Map, Program},
+    residual::Residual,
+    simple::Simple,
+    to_vec,
+};
+use crate::config::{Head, ImageConfig, Input, ModelConfig};
+
+/// Least logarithm of a logistic's scale.
+const MIN_LOG_SCALE: f64 = -7.;
+
+/// A network of masked convolutions with its embedding and its head.
+#[derive(Debug)]
+pub struct ConvolutionalModel {
+    image: ImageConfig,
+    embedding: Option<Tensor>, // [L, E]
+    network: Network,
+    head: MaskedConv2d,
+}
+
+#[derive(Debug)]
+enum Network {
+    Simple(Simple),
+    Residual(Residual),
+    Gated(Gated),
+}
+
+/// What a network is conditioned on, as tensors on its device.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) labels: Option<Tensor>, // [B]
+    pub(super) map: Option<Tensor>,    // [B, K, H, W]
+}
+
+impl ConvolutionalModel {
+    /// Creates the weights under `vs`. The head starts at zero, so every level starts equally likely.
+    pub(super) fn new(vs: &nn::Path<'_>, config: &ModelConfig) -> Result<Self, ConfigError> {
+        let image = config.image().clone();
+        let embedding = match image.input {
+            Input::Ordinal => None,
+            Input::Categorical { embedding } => Some(vs.randn_standard("embedding", &[image.levels, embedding])),
+        };
+        let features = image.colours * image.features();
+        let (network, width) = match config {
+            ModelConfig::Simple(config) => (Network::Simple(Simple::new(vs, config, features)?), config.channels),
+            ModelConfig::Pixelcnn(config) => {
+                (Network::Residual(Residual::new(vs, config, features)?), config.head_channels)
+            }
+            ModelConfig::Gated(config) => (Network::Gated(Gated::new(vs, config, features)?), config.channels),
+            ModelConfig::Nade(_) | ModelConfig::Made(_) => {
+                return Err(ConfigError::new("model.kind", config.kind(), "a convolutional network"));
+            }
+        };
+        let head = MaskedConv2dConfig { groups: image.colours, zero: true, ..MaskedConv2dConfig::new([1, 1], Mask::B) };
+        let outputs = image.colours * image.outputs();
+        let head = MaskedConv2d::new(&(vs / "head"), width, outputs, head)?;
+        Ok(Self { image, embedding, network, head })
+    }
+
+    /// Symbols `[B, N]` to `[B, N, E]`.
+    pub(super) fn embed(&self, xs: &Tensor) -> Tensor {
+        match &self.embedding {
+            None => ordinal(xs, self.image.levels),
+            Some(table) => Tensor::embedding(table, xs, -1, false, false),
+        }
+    }
+
+    /// What the levels become before the first layer: `[L, E]`, row-major.
+    pub fn level_features(&self) -> Vec<f32> {
+        let levels = Tensor::arange(self.image.levels, (tch::Kind::Int64, self.head.bias().device()));
+        to_vec(&self.embed(&levels.unsqueeze(0)))
+    }
+
+    /// The images that it models.
+    pub fn image(&self) -> &ImageConfig {
+        &self.image
+    }
+
+    pub(super) fn forward(&self, embedded: &Tensor, context: &ImageContext, train: bool) -> Conditionals {
+        let ImageConfig { height, width, colours, .. } = self.image;
+        let rows = embedded.size()[0];
+        let device = embedded.device();
+        let condition = Condition { labels: context.label_tensor(device), map: context.map_tensor(device) };
+        // [B, N, E] is an image with channels last already: only its axes are named anew
+        let xs = embedded.reshape([rows, height, width, colours * self.image.features()]).permute([0, 3, 1, 2]);
+        let features = match &self.network {
+            Network::Simple(network) => network.forward(&xs),
+            Network::Residual(network) => network.forward(&xs),
+            Network::Gated(network) => network.forward(&xs, &condition, train),
+        };
+        let outputs = self
+            .head
+            .forward(&features) // [B, C outputs, H, W]
+            .permute([0, 2, 3, 1])
+            .reshape([rows, self.image.dims(), self.image.outputs()]); // [B, N, outputs]
+        match self.image.head {
+            Head::Softmax => Conditionals::Logits(outputs),
+            Head::Logistics { .. } => {
+                let parts = outputs.to_kind(tch::Kind::Float).chunk(3, -1);
+                Conditionals::Logistics(Logistics {
+                    logits: parts[0].shallow_clone(),
+                    means: parts[1].shallow_clone(),
+                    // Differs: starts at -1.5, about the spread of a photograph, where the paper starts at 0
+                    log_scales: (&parts[2] - 1.5).clamp_min(MIN_LOG_SCALE),
+                    levels: self.image.levels,
+                })
+            }
+        }
+    }
+
+    pub(super) fn live_parameters(&self) -> i64 {
+        let network = match &self.network {
+            Network::Simple(network) => network.live_parameters(),
+            Network::Residual(network) => network.live_parameters(),
+            Network::Gated(network) => network.live_parameters(),
+        };
+        let embedding = self.embedding.as_ref().map_or(0, |table| table.numel() as i64);
+        network + embedding + self.head.live_parameters()
+    }
+
+    /// The network as steps.
+    pub fn program(&self) -> Program {
+        let features = (self.image.colours * self.image.features()) as usize;
+        let context = match &self.network {
+            Network::Gated(network) => network.context_channels(),
+            _ => 0,
+        };
+        let mut program = Program::new(self.image.colours as usize, features, context);
+        let features = match &self.network {
+            Network::Simple(network) => network.lower(&mut program, IMAGE),
+            Network::Residual(network) => network.lower(&mut program, IMAGE),
+            Network::Gated(network) => network.lower(&mut program, IMAGE),
+        };
+        let outputs = Map::pixel(self.image.colours * self.image.outputs());
+        program.output = program.conv(&[(&self.head, features)], None, outputs);
+        program
+    }
+
+    /// Log-weights, means and log-scales of one value's head outputs `[3 M]`, as [`Self::forward`] reads them.
+    pub fn logistics(outputs: &[f32]) -> (&[f32], &[f32], Vec<f32>) {
+        let mixtures = outputs.len() / 3;
+        let log_scales = outputs[2 * mixtures..].iter().map(|s| (s - 1.5).max(MIN_LOG_SCALE as f32)).collect();
+        (&outputs[..mixtures], &outputs[mixtures..2 * mixtures], log_scales)
+    }
+}

@@ -1,0 +1,81 @@
+//! The neural autoregressive distribution estimator (Larochelle and Murray, 2011; Uria et al., "Neural Autoregressive
+//! Distribution Estimation", 2016, equations 4 to 6, <https://arxiv.org/abs/1605.02226>).
+//!
+//! `p(x_{o(k)} | x_{o(<k)}) = softmax(b_k + V_k h_k)`, `h_k = sigmoid(c + sum_{j<k} W_j x_{o(j)})`: the hidden units
+//! of all conditionals share their weights, so that one more known pixel costs one more column.
+//! Letters: B batch, N pixels, H hidden units, L levels.
+//!
+//! Differs: inputs are levels spread over `[-1, 1]`, and L levels take a softmax where the paper has two and a sigmoid.
+
+use tch::{Kind, Tensor, nn};
+
+use super::{positions, to_vec};
+use crate::config::NadeConfig;
+
+/// Weights of a NADE. Those of a pixel are stored by position, not by draw order.
+#[derive(Debug)]
+pub struct Nade {
+    ws: Tensor,          // [N, H], what a known pixel adds to every hidden unit
+    bs: Tensor,          // [H], the paper's c
+    vs: Tensor,          // [N, H, L]
+    output_bias: Tensor, // [N, L], the paper's b
+    order: Vec<u32>,
+}
+
+/// The numbers of a [`Nade`], row-major.
+#[derive(Debug, Clone)]
+pub struct NadeWeights {
+    /// `[N, H]`.
+    pub inputs: Vec<f32>,
+    /// `[H]`.
+    pub bias: Vec<f32>,
+    /// `[N, H, L]`.
+    pub outputs: Vec<f32>,
+    /// `[N, L]`.
+    pub output_bias: Vec<f32>,
+}
+
+impl Nade {
+    /// Creates the weights under `vs`; those of the outputs start at zero.
+    pub(super) fn new(vs: &nn::Path<'_>, config: &NadeConfig) -> Self {
+        let pixels = config.image.dims();
+        let bound = (1. / pixels as f64).sqrt();
+        Self {
+            ws: vs.uniform("input.weight", &[pixels, config.hidden], -bound, bound),
+            bs: vs.zeros("input.bias", &[config.hidden]),
+            vs: vs.zeros("output.weight", &[pixels, config.hidden, config.image.levels]),
+            output_bias: vs.zeros("output.bias", &[pixels, config.image.levels]),
+            order: positions(config.order, pixels as usize),
+        }
+    }
+
+    /// The position that is drawn k-th.
+    pub fn order(&self) -> &[u32] {
+        &self.order
+    }
+
+    /// Inputs `[B, N, 1]` to logits `[B, N, L]`.
+    pub(super) fn forward(&self, embedded: &Tensor) -> Tensor {
+        let order: Vec<i64> = self.order.iter().map(|&position| i64::from(position)).collect();
+        let order = Tensor::from_slice(&order).to_device(embedded.device());
+        let xs = embedded.squeeze_dim(-1).tr().index_select(0, &order); // [N, B], in draw order
+        let ws = self.ws.index_select(0, &order); // [N, H]
+        let terms = xs.unsqueeze(-1) * ws.unsqueeze(1); // [N, B, H]
+        let known = terms.narrow(0, 0, terms.size()[0] - 1).cumsum(0, Kind::Float).constant_pad_nd([0, 0, 0, 0, 1, 0]);
+        let hidden = (known + &self.bs).sigmoid(); // [N, B, H]
+        let logits = hidden.bmm(&self.vs.index_select(0, &order)); // [N, B, L]
+        let position_to_draw = order.argsort(0, false);
+        let logits = logits.index_select(0, &position_to_draw) + self.output_bias.unsqueeze(1);
+        logits.transpose(0, 1) // [B, N, L]
+    }
+
+    /// A copy of the weights.
+    pub fn weights(&self) -> NadeWeights {
+        NadeWeights {
+            inputs: to_vec(&self.ws),
+            bias: to_vec(&self.bs),
+            outputs: to_vec(&self.vs),
+            output_bias: to_vec(&self.output_bias),
+        }
+    }
+}
