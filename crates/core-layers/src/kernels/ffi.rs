@@ -115,6 +115,9 @@ pub(crate) fn fused_adamw(tensors: &AdamWTensors, numbers: AdamWNumbers) -> Resu
     {
         return Err(TorchError("each parameter needs one step count of kind Float".into()));
     }
+    if params.is_empty() {
+        return Ok(()); // libtorch cannot tell whose kernel an empty list wants
+    }
     let AdamWNumbers { rate, beta1, beta2, weight_decay, epsilon } = numbers;
     let hyper = [rate, beta1, beta2, weight_decay, epsilon];
     // SAFETY: every list holds `params.len()` live tensors, alike as checked above; `hyper` holds the five numbers read.
