@@ -1,1 +1,3 @@
-//! x
+//! NADE, MADE and the PixelCNN family.
+
+pub mod data;

@@ -1,0 +1,60 @@
+//! Images of one split.
+//! Letters: N images, H rows, W columns, C channels.
+
+use ndarray::{Array4, Axis};
+
+/// Images as whole numbers, with what is known of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Levels `[N, H, W, C]`, each smaller than the data's `num_levels`.
+    pub levels: Array4<u16>,
+    /// The class of each image, an index into the data's `label_names`.
+    pub labels: Option<Vec<u32>>,
+    /// Base names of the files they come from; empty where there are none.
+    pub names: Vec<String>,
+}
+
+impl Images {
+    /// Images without names.
+    pub fn new(levels: Array4<u16>, labels: Option<Vec<u32>>) -> Self {
+        Self { levels, labels, names: Vec::new() }
+    }
+
+    /// Images N.
+    pub fn len(&self) -> usize {
+        self.levels.len_of(Axis(0))
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Values of one image: H W C.
+    pub fn dims(&self) -> usize {
+        self.levels.shape()[1..].iter().product()
+    }
+
+    /// The images at the given indices, in that order.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let pick = |names: &Vec<String>| indices.iter().map(|&i| names[i].clone()).collect();
+        Self {
+            levels: self.levels.select(Axis(0), indices),
+            labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
+            names: if self.names.is_empty() { Vec::new() } else { pick(&self.names) },
+        }
+    }
+
+    /// The same images with other levels of the same shape.
+    pub(super) fn with_levels(&self, levels: Array4<u16>) -> Self {
+        Self { levels, labels: self.labels.clone(), names: self.names.clone() }
+    }
+
+    /// Keeps the first `count` images.
+    pub(super) fn truncate(&mut self, count: usize) {
+        if count < self.len() {
+            *self = self.select(&(0..count).collect::<Vec<_>>());
+        }
+    }
+}
