@@ -48,7 +48,12 @@ pub fn symbol_tensor(symbols: &Array2<u32>) -> Tensor {
 
 /// How strongly the conditional of the `k`-th drawn position depends on every position: `sum |d s / d embedded|` for a
 /// random projection s of its parameters `[N]`, by position.
-pub fn influence<M: Autoregressive>(model: &M, symbols: &Tensor, context: &M::Context, k: usize) -> Vec<f64> {
+pub fn influence<M: Autoregressive>(
+    model: &M,
+    symbols: &Tensor,
+    context: &M::Context,
+    k: usize,
+) -> Vec<f64> {
     let position = i64::from(model.layout().order[k]);
     let embedded = model.embed(symbols).detach().set_requires_grad(true);
     let parameters = match model.conditionals(&embedded, context) {
@@ -60,13 +65,23 @@ pub fn influence<M: Autoregressive>(model: &M, symbols: &Tensor, context: &M::Co
         .map(|i| random::uniform_at(k as u64, "projection", 0, i) as f32 - 0.5)
         .collect();
     let projection = Tensor::from_slice(&weights).to_device(at.device()).view_as(&at);
-    let gradient = Tensor::run_backward(&[(at * projection).sum(Kind::Float)], &[&embedded], false, false);
-    let strength = gradient[0].select(0, 0).flatten(1, -1).abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    let gradient =
+        Tensor::run_backward(&[(at * projection).sum(Kind::Float)], &[&embedded], false, false);
+    let strength = gradient[0].select(0, 0).flatten(1, -1).abs().sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        Kind::Double,
+    );
     Vec::try_from(strength.to_device(tch::Device::Cpu)).expect("a flat double tensor is a vector")
 }
 
 /// No conditional has a gradient with respect to what is drawn with or after it. Checks `draws`, at the most all.
-pub fn causality<M: Autoregressive>(model: &M, context: &M::Context, draws: usize, seed: u64) -> Law {
+pub fn causality<M: Autoregressive>(
+    model: &M,
+    context: &M::Context,
+    draws: usize,
+    seed: u64,
+) -> Law {
     let layout = model.layout();
     let one = context.select(&[0]);
     let symbols = symbol_tensor(&random_symbols(&layout, 1, seed));
@@ -85,7 +100,12 @@ pub fn causality<M: Autoregressive>(model: &M, context: &M::Context, draws: usiz
     let detail = if worst.0 == 0. {
         format!("{count} of {} positions, none sees itself or a later one", layout.len())
     } else {
-        format!("position {} sees position {}, drawn {} later", layout.order[worst.1], layout.order[worst.2], worst.2 - worst.1)
+        format!(
+            "position {} sees position {}, drawn {} later",
+            layout.order[worst.1],
+            layout.order[worst.2],
+            worst.2 - worst.1
+        )
     };
     Law { name: "causality", figure: worst.0, limit: 0., detail }
 }
@@ -100,12 +120,17 @@ where
     let symbols = random_symbols(&layout, context.rows(), seed);
     let full = tch::no_grad(|| {
         let xs = model.embed(&symbol_tensor(&symbols));
-        model.conditionals(&xs, context).log_probs().to_kind(Kind::Float).to_device(tch::Device::Cpu)
+        model
+            .conditionals(&xs, context)
+            .log_probs()
+            .to_kind(Kind::Float)
+            .to_device(tch::Device::Cpu)
     }); // [B, N, L]
     let mut worst = (0f64, 0);
     each_conditional(engine, context, &symbols, |position, conditional| {
         for row in 0..context.rows() {
-            let want: Vec<f32> = Vec::try_from(full.get(row as i64).get(position as i64)).unwrap_or_default();
+            let want: Vec<f32> =
+                Vec::try_from(full.get(row as i64).get(position as i64)).unwrap_or_default();
             for (got, want) in log_softmax(conditional.row(row)).into_iter().zip(want) {
                 // levels that never occur differ by what was cut off
                 let difference = (got.max(-70.) - f64::from(want).max(-70.)).abs();
@@ -135,7 +160,9 @@ pub fn sums_to_one<M: Autoregressive>(model: &M, context: &M::Context, seed: u64
 pub fn batch_invariance<E: Engine>(engine: &E, context: &E::Context, seed: u64) -> Law {
     let symbols = random_symbols(engine.layout(), context.rows(), seed);
     let mut together = Vec::new();
-    each_conditional(engine, context, &symbols, |_, conditional| together.push(conditional.row(0).to_vec()));
+    each_conditional(engine, context, &symbols, |_, conditional| {
+        together.push(conditional.row(0).to_vec())
+    });
     let mut worst = 0f64;
     let mut step = 0;
     let first = symbols.slice(ndarray::s![..1, ..]).to_owned();
@@ -153,7 +180,11 @@ pub fn batch_invariance<E: Engine>(engine: &E, context: &E::Context, seed: u64) 
 ///
 /// # Errors
 /// What the codec says of a model whose probabilities are no numbers.
-pub fn codec_round_trip<E: Engine + Sync>(engine: &E, context: &E::Context, seed: u64) -> anyhow::Result<Law> {
+pub fn codec_round_trip<E: Engine + Sync>(
+    engine: &E,
+    context: &E::Context,
+    seed: u64,
+) -> anyhow::Result<Law> {
     let symbols = random_symbols(engine.layout(), context.rows(), seed);
     let streams = codec::encode(engine, context, symbols.view(), 1, &|_| {})?;
     let back = codec::decode(engine, context, &streams, 1, &|_| {})?;

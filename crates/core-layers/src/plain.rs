@@ -2,7 +2,9 @@
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::autoregressive::{Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper};
+use crate::autoregressive::{
+    Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,
+};
 
 /// Steps through any [`Autoregressive`] model by whole passes, of which one position is read. Slow, and the reference
 /// that every other engine is held to.

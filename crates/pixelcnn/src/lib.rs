@@ -1,3 +1,9 @@
-//! NADE, MADE and the PixelCNN family.
+//! NADE, MADE and the PixelCNN family: images, one value at a time.
+//!
+//! `p(x) = prod_i p(x_i | x_<i, class, context)` over the values of an image in raster order, red before green before
+//! blue; NADE and MADE in an order of their own.
 
+pub mod config;
 pub mod data;
+pub mod model;
+pub mod sample;

@@ -5,7 +5,8 @@ mod presets;
 mod train;
 
 pub use model::{
-    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig,
+    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order,
+    PixelCnnConfig, SimpleConfig,
 };
 pub use presets::{PRESETS, preset};
 pub use train::TrainConfig;

@@ -79,10 +79,17 @@ impl ImageConfig {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        for (field, side) in [("model.image.height", self.height), ("model.image.width", self.width)] {
+        for (field, side) in
+            [("model.image.height", self.height), ("model.image.width", self.width)]
+        {
             ConfigError::ensure((1..=4096).contains(&side), field, side, "1 to 4096")?;
         }
-        ConfigError::ensure([1, 3].contains(&self.colours), "model.image.colours", self.colours, "1 or 3")?;
+        ConfigError::ensure(
+            [1, 3].contains(&self.colours),
+            "model.image.colours",
+            self.colours,
+            "1 or 3",
+        )?;
         let levels_fit = (2..=65_536).contains(&self.levels);
         ConfigError::ensure(levels_fit, "model.image.levels", self.levels, "2 to 65536")?;
         if let Input::Categorical { embedding } = self.input {
@@ -276,7 +283,12 @@ impl ModelConfig {
         match self {
             Self::Nade(config) => bounded("model.hidden", config.hidden)?,
             Self::Made(config) => {
-                ConfigError::ensure(!config.hidden.is_empty(), "model.hidden", "empty", "a width for each layer")?;
+                ConfigError::ensure(
+                    !config.hidden.is_empty(),
+                    "model.hidden",
+                    "empty",
+                    "a width for each layer",
+                )?;
                 bounded("model.num_orders", config.num_orders)?;
                 config.hidden.iter().try_for_each(|&width| bounded("model.hidden", width))?;
             }
@@ -296,16 +308,35 @@ impl ModelConfig {
                 self.ensure_channels("model.channels", config.channels)?;
                 kernel("model.first_kernel_size", config.first_kernel_size, 3)?;
                 kernel("model.kernel_size", config.kernel_size, 3)?;
-                config.dilations.iter().try_for_each(|&dilation| bounded("model.dilations", dilation))?;
-                ConfigError::ensure((0..=65_536).contains(&config.classes), "model.classes", config.classes, "0 to 65536")?;
+                config
+                    .dilations
+                    .iter()
+                    .try_for_each(|&dilation| bounded("model.dilations", dilation))?;
+                ConfigError::ensure(
+                    (0..=65_536).contains(&config.classes),
+                    "model.classes",
+                    config.classes,
+                    "0 to 65536",
+                )?;
                 let map = config.context_channels;
-                ConfigError::ensure((0..=65_536).contains(&map), "model.context_channels", map, "0 to 65536")?;
+                ConfigError::ensure(
+                    (0..=65_536).contains(&map),
+                    "model.context_channels",
+                    map,
+                    "0 to 65536",
+                )?;
                 let dropout = config.dropout;
-                ConfigError::ensure((0. ..1.).contains(&dropout), "model.dropout", dropout, "at least 0 and below 1")?;
+                ConfigError::ensure(
+                    (0. ..1.).contains(&dropout),
+                    "model.dropout",
+                    dropout,
+                    "at least 0 and below 1",
+                )?;
             }
         }
         if matches!(self, Self::Nade(_) | Self::Made(_)) {
-            let softmax = self.image().head == Head::Softmax && self.image().input == Input::Ordinal;
+            let softmax =
+                self.image().head == Head::Softmax && self.image().input == Input::Ordinal;
             let rule = "a softmax over ordinal levels for nade and made";
             ConfigError::ensure(softmax, "model.image", "another head or input", rule)?;
         }
@@ -315,7 +346,12 @@ impl ModelConfig {
     fn ensure_channels(&self, field: &str, channels: i64) -> Result<(), ConfigError> {
         bounded(field, channels)?;
         let colours = self.image().colours;
-        ConfigError::ensure(channels % colours == 0, field, channels, &format!("a multiple of the {colours} colours"))
+        ConfigError::ensure(
+            channels % colours == 0,
+            field,
+            channels,
+            &format!("a multiple of the {colours} colours"),
+        )
     }
 }
 
@@ -348,7 +384,10 @@ mod tests {
         let even = gated(|config| config.kernel_size = 4);
         assert_eq!(even, Err("model.kernel_size is 4, but must be odd, from 3 to 63".into()));
         let colours = gated(|config| config.image.colours = 3);
-        assert_eq!(colours, Err("model.channels is 32, but must be a multiple of the 3 colours".into()));
+        assert_eq!(
+            colours,
+            Err("model.channels is 32, but must be a multiple of the 3 colours".into())
+        );
         assert!(gated(|config| config.image.levels = 1).is_err());
         assert!(gated(|config| config.dilations.push(0)).is_err());
         assert!(gated(|config| config.dropout = 1.).is_err());

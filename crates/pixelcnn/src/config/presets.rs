@@ -1,17 +1,32 @@
 //! Named runs. A preset is a function: its numbers stand here and nowhere else.
 
-use core_layers::{autocast::Precision, schedule::Schedule};
+use core_layers::{
+    autocast::Precision,
+    schedule::{Decay, Schedule},
+};
 
 use super::{
-    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, Run,
-    SimpleConfig, TrainConfig,
+    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order,
+    PixelCnnConfig, Run, SimpleConfig, TrainConfig,
 };
 use crate::data::{Binarize, DataConfig};
 
 /// The name of every preset.
 pub const PRESETS: [&str; 14] = [
-    "digits", "nade", "made", "simple", "pixelcnn", "gated", "nade-mnist", "made-mnist", "pixelcnn-mnist",
-    "gated-mnist", "gated-binary-mnist", "emoji", "photos", "photos-logistics",
+    "digits",
+    "nade",
+    "made",
+    "simple",
+    "pixelcnn",
+    "gated",
+    "nade-mnist",
+    "made-mnist",
+    "pixelcnn-mnist",
+    "gated-mnist",
+    "gated-binary-mnist",
+    "emoji",
+    "photos",
+    "photos-logistics",
 ];
 
 /// The preset of that name.
@@ -27,7 +42,9 @@ pub fn preset(name: &str) -> Option<Run> {
         "made-mnist" => on_binary_mnist(made(MNIST_BINARY, vec![8000]), 5e-4, 20_000),
         "pixelcnn-mnist" => on_binary_mnist(residual(MNIST_BINARY, 16, 15), 1e-3, 20_000),
         "gated-mnist" => gated_mnist(),
-        "gated-binary-mnist" => on_binary_mnist(gated(MNIST_BINARY, 32, &[1, 2, 1, 4, 1, 2, 1], 0), 1e-3, 20_000),
+        "gated-binary-mnist" => {
+            on_binary_mnist(gated(MNIST_BINARY, 32, &[1, 2, 1, 4, 1, 2, 1], 0), 1e-3, 20_000)
+        }
         "emoji" => emoji(),
         "photos" => photos(Head::Softmax),
         "photos-logistics" => photos(Head::Logistics { mixtures: 10 }),
@@ -79,8 +96,7 @@ fn on_digits(model: ModelConfig, num_steps: u64) -> Run {
         num_steps,
         batch_size: 64,
         learning_rate: 2e-3,
-        warmup_steps: 20,
-        schedule: Schedule::Cosine { floor: 0.05 },
+        schedule: Schedule { warmup_steps: 20, decay: Decay::Cosine { floor: 0.05 } },
         ema_decay: 0.99,
         save_every: 200,
         ..TrainConfig::default()
@@ -100,13 +116,13 @@ fn digits() -> Run {
 }
 
 fn on_binary_mnist(model: ModelConfig, learning_rate: f64, num_steps: u64) -> Run {
-    let data = DataConfig { data: "mnist".into(), binarize: Binarize::Dynamic, ..DataConfig::default() };
+    let data =
+        DataConfig { data: "mnist".into(), binarize: Binarize::Dynamic, ..DataConfig::default() };
     let train = TrainConfig {
         num_steps,
         batch_size: 64,
         learning_rate,
-        warmup_steps: 100,
-        schedule: Schedule::Cosine { floor: 0.02 },
+        schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
         save_every: 500,
         eval_images: 2000,
         ..TrainConfig::default()
@@ -121,7 +137,10 @@ fn gated_mnist() -> Run {
         num_steps: 58_500, // 150 epochs
         batch_size: 128,
         learning_rate: 1e-3,
-        schedule: Schedule::Exponential { factor: 0.99_f64.powf(1. / 390.) }, // 0.99 an epoch
+        schedule: Schedule {
+            warmup_steps: 0,
+            decay: Decay::Exponential { factor: 0.99_f64.powf(1. / 390.) },
+        }, // 0.99 an epoch
         ema_decay: 0.9995,
         save_every: 390,
         eval_images: 1000,
@@ -139,8 +158,7 @@ fn emoji() -> Run {
         num_steps: 6000,
         batch_size: 16,
         learning_rate: 1e-3,
-        warmup_steps: 100,
-        schedule: Schedule::Cosine { floor: 0.02 },
+        schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
         save_every: 300,
         eval_images: 100,
         precision: Precision::Bf16,
@@ -152,14 +170,14 @@ fn emoji() -> Run {
 
 /// Crops of photographs, red, green and blue in turn.
 fn photos(head: Head) -> Run {
-    let image = ImageConfig { colours: 3, head, input: Input::Ordinal, ..ImageConfig::grey(32, 32, 256) };
+    let image =
+        ImageConfig { colours: 3, head, input: Input::Ordinal, ..ImageConfig::grey(32, 32, 256) };
     let data = DataConfig { data: "photos".into(), side: 32, ..DataConfig::default() };
     let train = TrainConfig {
         num_steps: 6000,
         batch_size: 16,
         learning_rate: 1e-3,
-        warmup_steps: 100,
-        schedule: Schedule::Cosine { floor: 0.02 },
+        schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
         save_every: 300,
         eval_images: 100,
         precision: Precision::Bf16,

@@ -1,12 +1,7 @@
 //! How a model is trained.
 
 use clap::Args;
-use core_layers::{
-    ConfigError,
-    autocast::Precision,
-    device::DeviceChoice,
-    schedule::Schedule,
-};
+use core_layers::{ConfigError, autocast::Precision, device::DeviceChoice, schedule::Schedule};
 use serde::{Deserialize, Serialize};
 
 /// The training of a run. Units are in the names; a number of steps counts optimiser steps.
@@ -25,10 +20,7 @@ pub struct TrainConfig {
     /// AdamW's peak learning rate.
     #[arg(long)]
     pub learning_rate: f64,
-    /// Steps over which the rate rises from zero.
-    #[arg(long)]
-    pub warmup_steps: u64,
-    /// The rate after that; in config.json and --set only.
+    /// How the rate rises and falls; in config.json and --set only.
     #[arg(skip)]
     pub schedule: Schedule,
     /// AdamW's decoupled weight decay.
@@ -73,8 +65,7 @@ impl Default for TrainConfig {
             batch_size: 64,
             micro_batches: 1,
             learning_rate: 1e-3,
-            warmup_steps: 0,
-            schedule: Schedule::Constant,
+            schedule: Schedule::default(),
             weight_decay: 0.,
             clip_norm: 1.,
             ema_decay: 0.999,
@@ -96,18 +87,53 @@ impl TrainConfig {
     /// # Errors
     /// [`ConfigError`] naming the first bad field.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let ensure = ConfigError::ensure;
-        ensure(self.batch_size >= 1, "train.batch_size", self.batch_size, "at least 1")?;
+        ConfigError::ensure(
+            self.batch_size >= 1,
+            "train.batch_size",
+            self.batch_size,
+            "at least 1",
+        )?;
         let parts_fit = (1..=self.batch_size).contains(&self.micro_batches);
-        ensure(parts_fit, "train.micro_batches", self.micro_batches, "1 to batch_size")?;
+        ConfigError::ensure(
+            parts_fit,
+            "train.micro_batches",
+            self.micro_batches,
+            "1 to batch_size",
+        )?;
         let rate = self.learning_rate;
-        ensure(rate > 0. && rate.is_finite(), "train.learning_rate", rate, "a positive number")?;
+        ConfigError::ensure(
+            rate > 0. && rate.is_finite(),
+            "train.learning_rate",
+            rate,
+            "a positive number",
+        )?;
         let decay = self.weight_decay;
-        ensure(decay >= 0. && decay.is_finite(), "train.weight_decay", decay, "0 or a positive number")?;
-        ensure(self.clip_norm >= 0., "train.clip_norm", self.clip_norm, "0 or a positive number")?;
-        ensure((0. ..1.).contains(&self.ema_decay), "train.ema_decay", self.ema_decay, "at least 0 and below 1")?;
-        ensure(self.report_every >= 1, "train.report_every", self.report_every, "at least 1")?;
-        ensure(self.save_every >= 1, "train.save_every", self.save_every, "at least 1")
+        ConfigError::ensure(
+            decay >= 0. && decay.is_finite(),
+            "train.weight_decay",
+            decay,
+            "0 or a positive number",
+        )?;
+        ConfigError::ensure(
+            self.clip_norm >= 0.,
+            "train.clip_norm",
+            self.clip_norm,
+            "0 or a positive number",
+        )?;
+        ConfigError::ensure(
+            (0. ..1.).contains(&self.ema_decay),
+            "train.ema_decay",
+            self.ema_decay,
+            "at least 0 and below 1",
+        )?;
+        self.schedule.validate()?;
+        ConfigError::ensure(
+            self.report_every >= 1,
+            "train.report_every",
+            self.report_every,
+            "at least 1",
+        )?;
+        ConfigError::ensure(self.save_every >= 1, "train.save_every", self.save_every, "at least 1")
     }
 }
 
@@ -118,7 +144,10 @@ mod tests {
     #[test]
     fn bad_numbers_are_named() {
         let config = TrainConfig { batch_size: 0, ..TrainConfig::default() };
-        assert_eq!(config.validate().unwrap_err().to_string(), "train.batch_size is 0, but must be at least 1");
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "train.batch_size is 0, but must be at least 1"
+        );
         for bad in [
             TrainConfig { micro_batches: 65, ..TrainConfig::default() },
             TrainConfig { learning_rate: f64::NAN, ..TrainConfig::default() },

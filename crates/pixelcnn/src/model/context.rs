@@ -41,7 +41,8 @@ impl ImageContext {
 
     /// The labels as a tensor `[B]`.
     pub(super) fn label_tensor(&self, device: Device) -> Option<Tensor> {
-        let labels: Vec<i64> = self.labels.as_ref()?.iter().map(|&label| i64::from(label)).collect();
+        let labels: Vec<i64> =
+            self.labels.as_ref()?.iter().map(|&label| i64::from(label)).collect();
         Some(Tensor::from_slice(&labels).to_device(device))
     }
 
@@ -61,7 +62,10 @@ impl Context for ImageContext {
     fn select(&self, rows: &[usize]) -> Self {
         Self {
             rows: rows.len(),
-            labels: self.labels.as_ref().map(|labels| rows.iter().map(|&row| labels[row]).collect()),
+            labels: self
+                .labels
+                .as_ref()
+                .map(|labels| rows.iter().map(|&row| labels[row]).collect()),
             map: self.map.as_ref().map(|map| map.select(Axis(0), rows)),
         }
     }

@@ -8,8 +8,9 @@ use core_layers::{
 use tch::{Kind, Tensor, nn, nn::Module};
 
 use super::{
-    ImageContext, ordinal,
+    ImageContext,
     gated::Gated,
+    ordinal,
     program::{IMAGE, Map, Program},
     residual::Residual,
     simple::Simple,
@@ -51,20 +52,34 @@ impl ConvolutionalModel {
         let image = config.image().clone();
         let embedding = match image.input {
             Input::Ordinal => None,
-            Input::Categorical { embedding } => Some(vs.randn_standard("embedding", &[image.levels, embedding])),
+            Input::Categorical { embedding } => {
+                Some(vs.randn_standard("embedding", &[image.levels, embedding]))
+            }
         };
         let features = image.colours * image.features();
         let (network, width) = match config {
-            ModelConfig::Simple(config) => (Network::Simple(Simple::new(vs, config, features)?), config.channels),
+            ModelConfig::Simple(config) => {
+                (Network::Simple(Simple::new(vs, config, features)?), config.channels)
+            }
             ModelConfig::Pixelcnn(config) => {
                 (Network::Residual(Residual::new(vs, config, features)?), config.head_channels)
             }
-            ModelConfig::Gated(config) => (Network::Gated(Gated::new(vs, config, features)?), config.channels),
+            ModelConfig::Gated(config) => {
+                (Network::Gated(Gated::new(vs, config, features)?), config.channels)
+            }
             ModelConfig::Nade(_) | ModelConfig::Made(_) => {
-                return Err(ConfigError::new("model.kind", config.kind(), "a convolutional network"));
+                return Err(ConfigError::new(
+                    "model.kind",
+                    config.kind(),
+                    "a convolutional network",
+                ));
             }
         };
-        let head = MaskedConv2dConfig { groups: image.colours, zero: true, ..MaskedConv2dConfig::new([1, 1], Mask::B) };
+        let head = MaskedConv2dConfig {
+            groups: image.colours,
+            zero: true,
+            ..MaskedConv2dConfig::new([1, 1], Mask::B)
+        };
         let outputs = image.colours * image.outputs();
         let head = MaskedConv2d::new(&(vs / "head"), width, outputs, head)?;
         Ok(Self { image, embedding, network, head })
@@ -89,13 +104,21 @@ impl ConvolutionalModel {
         &self.image
     }
 
-    pub(super) fn forward(&self, embedded: &Tensor, context: &ImageContext, train: bool) -> Conditionals {
+    pub(super) fn forward(
+        &self,
+        embedded: &Tensor,
+        context: &ImageContext,
+        train: bool,
+    ) -> Conditionals {
         let ImageConfig { height, width, colours, .. } = self.image;
         let rows = embedded.size()[0];
         let device = embedded.device();
-        let condition = Condition { labels: context.label_tensor(device), map: context.map_tensor(device) };
+        let condition =
+            Condition { labels: context.label_tensor(device), map: context.map_tensor(device) };
         // [B, N, E] is an image with channels last already: only its axes are named anew
-        let xs = embedded.reshape([rows, height, width, colours * self.image.features()]).permute([0, 3, 1, 2]);
+        let xs = embedded
+            .reshape([rows, height, width, colours * self.image.features()])
+            .permute([0, 3, 1, 2]);
         let features = match &self.network {
             Network::Simple(network) => network.forward(&xs),
             Network::Residual(network) => network.forward(&xs),

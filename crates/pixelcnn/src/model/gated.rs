@@ -71,12 +71,23 @@ impl Block {
         let size = config.kernel_size;
         let groups = config.image.colours;
         let masked = MaskedConv2dConfig::new;
-        let horizontal = MaskedConv2dConfig { dilation, groups, halves: 2, ..masked([1, size], Mask::B) };
+        let horizontal =
+            MaskedConv2dConfig { dilation, groups, halves: 2, ..masked([1, size], Mask::B) };
         let vertical = MaskedConv2dConfig { dilation, ..masked([size, size], Mask::UpToRow) };
         Ok(Self {
             vertical: MaskedConv2d::new(&(vs / "vertical"), channels, 2 * channels, vertical)?,
-            horizontal: MaskedConv2d::new(&(vs / "horizontal"), channels, 2 * channels, horizontal)?,
-            link: MaskedConv2d::new(&(vs / "link"), 2 * channels, 2 * channels, masked([1, 1], Mask::UpToRow))?,
+            horizontal: MaskedConv2d::new(
+                &(vs / "horizontal"),
+                channels,
+                2 * channels,
+                horizontal,
+            )?,
+            link: MaskedConv2d::new(
+                &(vs / "link"),
+                2 * channels,
+                2 * channels,
+                masked([1, 1], Mask::UpToRow),
+            )?,
             output: MaskedConv2d::new(
                 &(vs / "output"),
                 channels,
@@ -113,16 +124,25 @@ pub(super) struct Gated {
 }
 
 impl Gated {
-    pub(super) fn new(vs: &nn::Path<'_>, config: &GatedConfig, features: i64) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        vs: &nn::Path<'_>,
+        config: &GatedConfig,
+        features: i64,
+    ) -> Result<Self, ConfigError> {
         let size = config.first_kernel_size;
-        let left = MaskedConv2dConfig { groups: config.image.colours, ..MaskedConv2dConfig::new([1, size], Mask::A) };
+        let left = MaskedConv2dConfig {
+            groups: config.image.colours,
+            ..MaskedConv2dConfig::new([1, size], Mask::A)
+        };
         let above = MaskedConv2dConfig::new([size, size], Mask::Above);
         let blocks = config.dilations.iter().enumerate();
         Ok(Self {
             vertical: MaskedConv2d::new(&(vs / "vertical"), features, config.channels, above)?,
             horizontal: MaskedConv2d::new(&(vs / "horizontal"), features, config.channels, left)?,
             blocks: blocks
-                .map(|(index, &dilation)| Block::new(&(vs / "blocks" / index as i64), config, dilation))
+                .map(|(index, &dilation)| {
+                    Block::new(&(vs / "blocks" / index as i64), config, dilation)
+                })
                 .collect::<Result<_, _>>()?,
             config: config.clone(),
         })

@@ -46,13 +46,18 @@ impl Made {
     pub(super) fn new(vs: &nn::Path<'_>, config: &MadeConfig) -> Self {
         let pixels = config.image.dims();
         let outputs = pixels * config.image.levels;
-        let widths: Vec<i64> = [pixels].into_iter().chain(config.hidden.iter().copied()).chain([outputs]).collect();
+        let widths: Vec<i64> =
+            [pixels].into_iter().chain(config.hidden.iter().copied()).chain([outputs]).collect();
         let last = widths.len() - 2;
         let layers = widths.windows(2).enumerate().map(|(index, pair)| {
             let vs = vs / "layers" / index as i64;
             let sizes = [pair[1], pair[0]];
             let bound = (2. / pair[0] as f64).sqrt(); // about half the weights are masked
-            let ws = if index == last { vs.zeros("weight", &sizes) } else { vs.uniform("weight", &sizes, -bound, bound) };
+            let ws = if index == last {
+                vs.zeros("weight", &sizes)
+            } else {
+                vs.uniform("weight", &sizes, -bound, bound)
+            };
             (ws, vs.zeros("bias", &[pair[1]]))
         });
         let layers: Vec<_> = layers.collect();
@@ -62,7 +67,10 @@ impl Made {
             .map(|k| {
                 let order = match k {
                     0 => positions(config.order, pixels as usize),
-                    _ => positions(Order::Shuffled { seed: random::uniform_at(k, "made", 0, 0).to_bits() }, pixels as usize),
+                    _ => positions(
+                        Order::Shuffled { seed: random::uniform_at(k, "made", 0, 0).to_bits() },
+                        pixels as usize,
+                    ),
                 };
                 Masks::new(order, &degrees, config.image.levels, vs.device())
             })
@@ -93,7 +101,9 @@ impl Made {
     pub(super) fn forward(&self, embedded: &Tensor) -> Tensor {
         let mut xs = embedded.squeeze_dim(-1);
         let last = self.layers.len() - 1;
-        for (index, ((ws, bs), mask)) in self.layers.iter().zip(&self.masks[self.current].layers).enumerate() {
+        for (index, ((ws, bs), mask)) in
+            self.layers.iter().zip(&self.masks[self.current].layers).enumerate()
+        {
             xs = xs.linear(&(ws * mask), Some(bs));
             if index < last {
                 xs = xs.relu();
@@ -153,7 +163,6 @@ fn spread(units: usize, pixels: usize) -> Vec<usize> {
     let highest = pixels.saturating_sub(1).max(1);
     (0..units).map(|unit| 1 + unit * highest / units).collect()
 }
-
 
 #[cfg(test)]
 mod tests {

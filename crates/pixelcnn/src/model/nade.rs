@@ -39,12 +39,13 @@ impl Nade {
     /// Creates the weights under `vs`; those of the outputs start at zero.
     pub(super) fn new(vs: &nn::Path<'_>, config: &NadeConfig) -> Self {
         let pixels = config.image.dims();
+        let (input, output) = (vs / "input", vs / "output");
         let bound = (1. / pixels as f64).sqrt();
         Self {
-            ws: vs.uniform("input.weight", &[pixels, config.hidden], -bound, bound),
-            bs: vs.zeros("input.bias", &[config.hidden]),
-            vs: vs.zeros("output.weight", &[pixels, config.hidden, config.image.levels]),
-            output_bias: vs.zeros("output.bias", &[pixels, config.image.levels]),
+            ws: input.uniform("weight", &[pixels, config.hidden], -bound, bound),
+            bs: input.zeros("bias", &[config.hidden]),
+            vs: output.zeros("weight", &[pixels, config.hidden, config.image.levels]),
+            output_bias: output.zeros("bias", &[pixels, config.image.levels]),
             order: positions(config.order, pixels as usize),
         }
     }
@@ -61,7 +62,10 @@ impl Nade {
         let xs = embedded.squeeze_dim(-1).tr().index_select(0, &order); // [N, B], in draw order
         let ws = self.ws.index_select(0, &order); // [N, H]
         let terms = xs.unsqueeze(-1) * ws.unsqueeze(1); // [N, B, H]
-        let known = terms.narrow(0, 0, terms.size()[0] - 1).cumsum(0, Kind::Float).constant_pad_nd([0, 0, 0, 0, 1, 0]);
+        let known = terms
+            .narrow(0, 0, terms.size()[0] - 1)
+            .cumsum(0, Kind::Float)
+            .constant_pad_nd([0, 0, 0, 0, 1, 0]);
         let hidden = (known + &self.bs).sigmoid(); // [N, B, H]
         let logits = hidden.bmm(&self.vs.index_select(0, &order)); // [N, B, L]
         let position_to_draw = order.argsort(0, false);

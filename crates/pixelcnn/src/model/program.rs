@@ -130,7 +130,12 @@ impl Program {
     }
 
     /// Appends the sum of `convs`, each over its map, and returns what they write.
-    pub(super) fn conv(&mut self, convs: &[(&MaskedConv2d, MapId)], class: Option<&Tensor>, out: Map) -> MapId {
+    pub(super) fn conv(
+        &mut self,
+        convs: &[(&MaskedConv2d, MapId)],
+        class: Option<&Tensor>,
+        out: Map,
+    ) -> MapId {
         let mut bias = vec![0.; out.channels];
         let mut terms = Vec::new();
         for (conv, input) in convs {

@@ -36,18 +36,30 @@ pub(super) struct Residual {
 }
 
 impl Residual {
-    pub(super) fn new(vs: &nn::Path<'_>, config: &PixelCnnConfig, features: i64) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        vs: &nn::Path<'_>,
+        config: &PixelCnnConfig,
+        features: i64,
+    ) -> Result<Self, ConfigError> {
         let wide = 2 * config.channels;
         let conv = |vs: nn::Path<'_>, inputs, outputs, size, mask| {
-            let masked =
-                MaskedConv2dConfig { groups: config.image.colours, ..MaskedConv2dConfig::new([size; 2], mask) };
+            let masked = MaskedConv2dConfig {
+                groups: config.image.colours,
+                ..MaskedConv2dConfig::new([size; 2], mask)
+            };
             MaskedConv2d::new(&vs, inputs, outputs, masked)
         };
         let block = |index: i64| -> Result<Block, ConfigError> {
             let vs = vs / "blocks" / index;
             Ok(Block {
                 down: conv(&vs / "down", wide, config.channels, 1, Mask::B)?,
-                conv: conv(&vs / "conv", config.channels, config.channels, config.kernel_size, Mask::B)?,
+                conv: conv(
+                    &vs / "conv",
+                    config.channels,
+                    config.channels,
+                    config.kernel_size,
+                    Mask::B,
+                )?,
                 up: conv(&vs / "up", config.channels, wide, 1, Mask::B)?,
             })
         };
@@ -56,7 +68,13 @@ impl Residual {
             blocks: (0..config.blocks).map(block).collect::<Result<_, _>>()?,
             head: [
                 conv(vs / "head_layers" / 0, wide, config.head_channels, 1, Mask::B)?,
-                conv(vs / "head_layers" / 1, config.head_channels, config.head_channels, 1, Mask::B)?,
+                conv(
+                    vs / "head_layers" / 1,
+                    config.head_channels,
+                    config.head_channels,
+                    1,
+                    Mask::B,
+                )?,
             ],
             config: config.clone(),
         })

@@ -19,16 +19,24 @@ pub(super) struct Simple {
 }
 
 impl Simple {
-    pub(super) fn new(vs: &nn::Path<'_>, config: &SimpleConfig, features: i64) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        vs: &nn::Path<'_>,
+        config: &SimpleConfig,
+        features: i64,
+    ) -> Result<Self, ConfigError> {
         let layer = |index: i64| {
-            let (inputs, mask) = if index == 0 { (features, Mask::A) } else { (config.channels, Mask::B) };
+            let (inputs, mask) =
+                if index == 0 { (features, Mask::A) } else { (config.channels, Mask::B) };
             let masked = MaskedConv2dConfig {
                 groups: config.image.colours,
                 ..MaskedConv2dConfig::new([config.kernel_size; 2], mask)
             };
             MaskedConv2d::new(&(vs / "layers" / index), inputs, config.channels, masked)
         };
-        Ok(Self { layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?, channels: config.channels })
+        Ok(Self {
+            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            channels: config.channels,
+        })
     }
 
     /// `[B, I, H, W]` to `[B, channels, H, W]`.

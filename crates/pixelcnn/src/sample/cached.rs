@@ -1,12 +1,16 @@
 //! Cached sampling in libtorch operations, on any device: a row of the vertical stack at once, then pixel by pixel, never
 //! computing a feature twice. Letters: B rows, W columns, C channels.
 
-use core_layers::{Conditional, Conditionals, ConfigError, Context, Engine, Layout, Autoregressive, Stepper};
+use core_layers::{
+    Autoregressive, Conditional, Conditionals, ConfigError, Context, Engine, Layout, Stepper,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     config::Head,
-    model::{Conv, ConvolutionalModel, Estimator, ImageContext, MapId, Model, Op, Program, Reach, Term},
+    model::{
+        Conv, ConvolutionalModel, Estimator, ImageContext, MapId, Model, Op, Program, Reach, Term,
+    },
 };
 
 /// Steppers of a convolutional model that keep features in tensors.
@@ -42,7 +46,11 @@ impl<'m> CachedEngine<'m> {
     /// [`ConfigError`] for a model that is not convolutional.
     pub fn new(model: &'m Model, device: Device) -> Result<Self, ConfigError> {
         let Estimator::Convolutional(convolutional) = model.estimator() else {
-            return Err(ConfigError::new("sampler", "cached", format!("plain or exact for {}", model.config().kind())));
+            return Err(ConfigError::new(
+                "sampler",
+                "cached",
+                format!("plain or exact for {}", model.config().kind()),
+            ));
         };
         let program = convolutional.program();
         let mut padding = vec![0; program.maps.len()];
@@ -64,11 +72,15 @@ impl<'m> CachedEngine<'m> {
 impl Weights {
     fn new(conv: &Conv, program: &Program, device: Device) -> Self {
         let outs = program.maps[conv.output].channels as i64;
-        let (row, pixel): (Vec<&Term>, Vec<&Term>) =
-            conv.terms.iter().partition(|term| program.maps[term.input].reach == Reach::Row || term.dy < 0);
+        let (row, pixel): (Vec<&Term>, Vec<&Term>) = conv
+            .terms
+            .iter()
+            .partition(|term| program.maps[term.input].reach == Reach::Row || term.dy < 0);
         let taps = |terms: &[&Term]| {
-            let ws: Vec<Tensor> =
-                terms.iter().map(|term| Tensor::from_slice(&term.ws).reshape([outs, -1]).tr()).collect();
+            let ws: Vec<Tensor> = terms
+                .iter()
+                .map(|term| Tensor::from_slice(&term.ws).reshape([outs, -1]).tr())
+                .collect();
             Taps {
                 sources: terms.iter().map(|term| (term.input, term.dy, term.dx)).collect(),
                 ws: (!ws.is_empty()).then(|| Tensor::cat(&ws, 0).contiguous().to_device(device)),
@@ -78,7 +90,10 @@ impl Weights {
             row: taps(&row),
             pixel: taps(&pixel),
             bias: Tensor::from_slice(&conv.bias).to_device(device),
-            class: conv.class.as_ref().map(|table| Tensor::from_slice(table).reshape([-1, outs]).to_device(device)),
+            class: conv
+                .class
+                .as_ref()
+                .map(|table| Tensor::from_slice(table).reshape([-1, outs]).to_device(device)),
         }
     }
 }
@@ -186,7 +201,9 @@ impl CachedStepper<'_> {
         for (index, op) in self.engine.program.ops.iter().enumerate() {
             if self.engine.program.maps[output(op)].reach == Reach::Pixel {
                 let known = self.sums[index].as_ref().map(|sums| sums.narrow(1, self.column, 1));
-                let pixel = self.engine.convs[index].as_ref().and_then(|it| self.sum(&it.pixel, self.column, 1));
+                let pixel = self.engine.convs[index]
+                    .as_ref()
+                    .and_then(|it| self.sum(&it.pixel, self.column, 1));
                 let value = match (known, pixel) {
                     (Some(known), Some(pixel)) => Some(known + pixel),
                     (known, _) => known,
@@ -235,7 +252,9 @@ impl Stepper for CachedStepper<'_> {
         });
         let logits = match image.head {
             Head::Softmax => outputs,
-            Head::Logistics { .. } => Conditionals::Logistics(self.engine.model.logistics_of(&outputs)).log_probs(),
+            Head::Logistics { .. } => {
+                Conditionals::Logistics(self.engine.model.logistics_of(&outputs)).log_probs()
+            }
         };
         let to = out.reset(self.rows as usize, image.levels as usize);
         logits.to_device(Device::Cpu).contiguous().copy_data(to, to.len());

@@ -37,13 +37,19 @@ impl NadePlan {
         let levels = image.levels as usize;
         let hidden = weights.bias.len();
         let positions = || nade.order().iter().map(|&position| position as usize);
-        let input = |i: usize| Packed::new(hidden, &[1], |_, _, out| weights.inputs[i * hidden + out]);
-        let output =
-            |i: usize| Packed::new(levels, &[hidden], |_, k, out| weights.outputs[(i * hidden + k) * levels + out]);
+        let input =
+            |i: usize| Packed::new(hidden, &[1], |_, _, out| weights.inputs[i * hidden + out]);
+        let output = |i: usize| {
+            Packed::new(levels, &[hidden], |_, k, out| {
+                weights.outputs[(i * hidden + k) * levels + out]
+            })
+        };
         Self {
             inputs: positions().map(input).collect(),
             outputs: positions().map(output).collect(),
-            output_bias: positions().map(|i| weights.output_bias[i * levels..(i + 1) * levels].to_vec()).collect(),
+            output_bias: positions()
+                .map(|i| weights.output_bias[i * levels..(i + 1) * levels].to_vec())
+                .collect(),
             bias: weights.bias.clone(),
             levels,
         }
@@ -74,7 +80,13 @@ impl Stepper for NadeStepper<'_> {
         self.kernel.sigmoid(&mut self.activations);
         let mut logits = Buffer::new(self.plan.levels * lanes);
         self.kernel.fill(&self.plan.output_bias[self.step], 1, &mut logits, 0);
-        self.kernel.accumulate(&self.plan.outputs[self.step], &whole(&self.activations), 1, &mut logits, 0);
+        self.kernel.accumulate(
+            &self.plan.outputs[self.step],
+            &whole(&self.activations),
+            1,
+            &mut logits,
+            0,
+        );
         transpose(&logits, lanes, out.reset(self.rows, self.plan.levels), self.plan.levels);
     }
 
@@ -142,17 +154,23 @@ impl MadePlan {
             let units = start..known[layer].partition_point(|&degree| degree <= rank);
             let first = known[layer + 1].partition_point(|&degree| degree < rank);
             let weights = &layers[layer];
-            let packed = Packed::new(known[layer + 1].len() - first, &[units.len()], |_, k, out| {
-                weights.ws[name(layer + 1, first + out) * weights.inputs + name(layer, units.start + k)]
-            });
+            let packed =
+                Packed::new(known[layer + 1].len() - first, &[units.len()], |_, k, out| {
+                    weights.ws[name(layer + 1, first + out) * weights.inputs
+                        + name(layer, units.start + k)]
+                });
             Push { units, first, weights: packed }
         };
         Self {
-            pushes: (0..layers.len()).map(|layer| (1..=pixels).map(|rank| push(layer, rank)).collect()).collect(),
+            pushes: (0..layers.len())
+                .map(|layer| (1..=pixels).map(|rank| push(layer, rank)).collect())
+                .collect(),
             biases: layers
                 .iter()
                 .enumerate()
-                .map(|(layer, it)| (0..it.bs.len()).map(|unit| it.bs[name(layer + 1, unit)]).collect())
+                .map(|(layer, it)| {
+                    (0..it.bs.len()).map(|unit| it.bs[name(layer + 1, unit)]).collect()
+                })
                 .collect(),
             levels,
         }

@@ -33,7 +33,10 @@ impl<'p> ExactStepper<'p> {
     pub(super) fn new(plan: &'p Plan, variant: Variant, context: &ImageContext) -> Self {
         let kernel = Kernel::new(variant, context.rows());
         let lanes = kernel.lanes();
-        let maps = plan.slots.iter().map(|slot| Buffer::new(slot.rows * slot.stride() * slot.map.channels * lanes));
+        let maps = plan
+            .slots
+            .iter()
+            .map(|slot| Buffer::new(slot.rows * slot.stride() * slot.map.channels * lanes));
         let mut stepper = Self {
             plan,
             kernel,
@@ -72,7 +75,8 @@ impl<'p> ExactStepper<'p> {
                 }
             }
         }
-        let sums = if conv.pixel.is_empty() || conv.row.sources.is_empty() { 0 } else { self.plan.width };
+        let sums =
+            if conv.pixel.is_empty() || conv.row.sources.is_empty() { 0 } else { self.plan.width };
         (start, Buffer::new(sums * outs * lanes))
     }
 
@@ -162,7 +166,8 @@ impl<'p> ExactStepper<'p> {
         let mut count = 0;
         for (index, source) in sum.sources.iter().enumerate() {
             let Some(row) = self.row.checked_add_signed(source.dy as isize) else { continue };
-            if column.is_some_and(|column| column.checked_add_signed(source.dx as isize).is_none()) {
+            if column.is_some_and(|column| column.checked_add_signed(source.dx as isize).is_none())
+            {
                 continue;
             }
             let stride = self.floats(source.input);
@@ -210,7 +215,9 @@ impl<'p> ExactStepper<'p> {
                 };
                 to.copy_from_slice(&known[self.colour * share..][..share]);
                 let sum = &conv.pixel[self.colour];
-                self.with_taps(sum, Some(self.column), |taps| self.kernel.accumulate(&sum.weights, taps, 1, to, share));
+                self.with_taps(sum, Some(self.column), |taps| {
+                    self.kernel.accumulate(&sum.weights, taps, 1, to, share)
+                });
             }
             Step::Gate { input, .. } => {
                 let pre = self.at(input, self.row, self.column) + self.colour * 2 * share;

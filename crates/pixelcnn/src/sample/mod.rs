@@ -8,7 +8,9 @@ mod plan;
 
 pub use cached::CachedEngine;
 
-use core_layers::{Autoregressive, ConfigError, Context as _, Engine, Layout, Stepper, kernels::exact::Variant};
+use core_layers::{
+    Autoregressive, ConfigError, Context as _, Engine, Layout, Stepper, kernels::exact::Variant,
+};
 
 use crate::model::{Estimator, ImageContext, Model};
 use estimators::{MadePlan, NadePlan};

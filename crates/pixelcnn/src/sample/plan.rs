@@ -113,7 +113,12 @@ fn slots(program: &Program, width: usize) -> Vec<Slot> {
     let mut slots: Vec<Slot> = program
         .maps
         .iter()
-        .map(|&map| Slot { map, rows: 1, padding: 0, columns: if map.reach == Reach::Row { width } else { 1 } })
+        .map(|&map| Slot {
+            map,
+            rows: 1,
+            padding: 0,
+            columns: if map.reach == Reach::Row { width } else { 1 },
+        })
         .collect();
     for op in &program.ops {
         let Op::Conv(conv) = op else { continue };
@@ -156,7 +161,10 @@ fn convolution(conv: &Conv, program: &Program) -> Convolution {
         row: sum(&row, &outs, program),
         pixel,
         bias: permuted(&conv.bias),
-        class: conv.class.as_ref().map(|table| table.chunks(out.channels).flat_map(permuted).collect()),
+        class: conv
+            .class
+            .as_ref()
+            .map(|table| table.chunks(out.channels).flat_map(permuted).collect()),
     }
 }
 
@@ -168,7 +176,9 @@ fn outputs(map: Map, colours: usize) -> Vec<usize> {
     }
     let half = map.channels / map.halves;
     let share = half / colours;
-    let of_colour = |colour| (0..map.halves).flat_map(move |h| (0..share).map(move |i| h * half + colour * share + i));
+    let of_colour = |colour| {
+        (0..map.halves).flat_map(move |h| (0..share).map(move |i| h * half + colour * share + i))
+    };
     (0..colours).flat_map(of_colour).collect()
 }
 
@@ -179,12 +189,16 @@ fn sum(terms: &[&Term], outs: &[usize], program: &Program) -> Sum {
         let used = |k: &usize| outs.iter().any(|out| term.ws[out * channels + k] != 0.);
         (0..channels).rfind(used).map_or(0, |last| last + 1)
     };
-    let live: Vec<(&Term, usize)> = terms.iter().map(|&term| (term, inputs(term))).filter(|it| it.1 > 0).collect();
+    let live: Vec<(&Term, usize)> =
+        terms.iter().map(|&term| (term, inputs(term))).filter(|it| it.1 > 0).collect();
     let sizes: Vec<usize> = live.iter().map(|it| it.1).collect();
     let weights = Packed::new(outs.len(), &sizes, |tap, k, out| {
         let term = live[tap].0;
         term.ws[outs[out] * program.maps[term.input].channels + k]
     });
-    let sources = live.iter().map(|(term, _)| Source { input: term.input, dy: term.dy, dx: term.dx }).collect();
+    let sources = live
+        .iter()
+        .map(|(term, _)| Source { input: term.input, dy: term.dy, dx: term.dx })
+        .collect();
     Sum { weights, sources }
 }
