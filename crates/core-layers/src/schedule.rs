@@ -10,6 +10,13 @@ use crate::ConfigError;
 ///
 /// At step `s` of `n` (the first is 1) with warm-up `w`, the rate is `peak * s / w` for `s <= w`, and
 /// `peak * decay(s - w, n - w)` after. Steps beyond `n` keep the last rate.
+///
+/// ```
+/// use core_layers::schedule::{Decay, Schedule};
+/// let schedule = Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.1 } };
+/// assert_eq!(schedule.rate(50, 1000, 1e-3), 0.5e-3);
+/// assert!((schedule.rate(1000, 1000, 1e-3) - 0.1e-3).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {

@@ -22,7 +22,7 @@ pub(super) const INK: RGBColor = RGBColor(45, 52, 60);
 /// The colour of what stands behind.
 pub(super) const FAINT: RGBColor = RGBColor(226, 230, 234);
 
-/// DejaVu Sans, cut down to ASCII; its licence lies beside it.
+/// The font `DejaVu Sans`, cut down to ASCII; its licence lies beside it.
 const FONT: &[u8] = include_bytes!("../../assets/DejaVuSans-ascii.ttf");
 const FAMILY: &str = "sans-serif";
 
@@ -94,6 +94,7 @@ pub(super) fn text(size: u32, horizontal: HPos) -> TextStyle<'static> {
 }
 
 /// What the plotting library says, as an error of ours (its own is tied to the backend's buffer).
+#[expect(clippy::needless_pass_by_value, reason = "given to map_err")]
 pub(super) fn drawing<E: std::error::Error + Send + Sync>(
     error: DrawingAreaErrorKind<E>,
 ) -> anyhow::Error {

@@ -124,8 +124,9 @@ impl Grid {
         let (top, bottom) = (px(TOP), px(TOP + self.height().clamp(120, 240) - 36));
         let (width, style) = (px(14), text(12, HPos::Left));
         for y in top..bottom {
+            // a rectangle without height is not drawn
             let part = f64::from(bottom - 1 - y) / f64::from(bottom - 1 - top);
-            let line = Rectangle::new([(x, y), (x + width - 1, y)], viridis(part).filled());
+            let line = Rectangle::new([(x, y), (x + width - 1, y + 1)], viridis(part).filled());
             page.draw(&line).map_err(drawing)?;
         }
         let blank = bottom + px(18);
