@@ -10,6 +10,13 @@ use crate::ConfigError;
 ///
 /// At step `s` of `n` (the first is 1) with warm-up `w`, the rate is `peak * s / w` for `s <= w`, and
 /// `peak * decay(s - w, n - w)` after. Steps beyond `n` keep the last rate.
+///
+/// ```
+/// use core_layers::schedule::{Decay, Schedule};
+/// let schedule = Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.1 } };
+/// assert_eq!(schedule.rate(50, 1000, 1e-3), 0.5e-3);
+/// assert!((schedule.rate(1000, 1000, 1e-3) - 0.1e-3).abs() < 1e-12);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
@@ -38,7 +45,7 @@ pub enum Decay {
         factor: f64,
     },
     /// Warm-up, stable, decay: `1`, and over the last `fraction` of all `n` steps linearly down to 0, `(n - s) / (fraction n)`
-    /// (Hu et al., "MiniCPM", 2024, section 4, <https://arxiv.org/abs/2404.06395>).
+    /// (Hu et al., 2024, section 4, <https://arxiv.org/abs/2404.06395>).
     Wsd {
         /// The part of the steps that decays.
         fraction: f64,
@@ -120,32 +127,32 @@ impl FromStr for Decay {
 mod tests {
     use super::*;
 
-    fn rates<const N: usize>(warmup_steps: u64, decay: Decay, steps: [u64; N]) -> [f64; N] {
+    fn rates<const N: usize>(warmup_steps: u64, decay: Decay, steps: [u64; N]) -> [String; N] {
         let schedule = Schedule { warmup_steps, decay };
-        steps.map(|step| (schedule.rate(step, 110, 2.0) * 1e9).round() / 1e9)
+        steps.map(|step| format!("{:.6}", schedule.rate(step, 110, 2.0)))
     }
 
     #[test]
     fn the_rate_rises_to_the_peak_and_falls_to_its_end_point() {
         for (decay, end) in [
-            (Decay::Constant, 2.0),
-            (Decay::Cosine { floor: 0.0 }, 0.0),
-            (Decay::Cosine { floor: 0.25 }, 0.5),
-            (Decay::Exponential { factor: 0.99 }, 0.732_064_683), // 2 * 0.99^100
-            (Decay::Wsd { fraction: 0.2 }, 0.0),
+            (Decay::Constant, "2.000000"),
+            (Decay::Cosine { floor: 0.0 }, "0.000000"),
+            (Decay::Cosine { floor: 0.25 }, "0.500000"),
+            (Decay::Exponential { factor: 0.99 }, "0.732065"), // 2 * 0.99^100
+            (Decay::Wsd { fraction: 0.2 }, "0.000000"),
         ] {
-            assert_eq!(
-                rates(10, decay, [1, 5, 10, 110, 500]),
-                [0.2, 1.0, 2.0, end, end],
-                "{decay}"
-            );
+            let expected = ["0.200000", "1.000000", "2.000000", end, end];
+            assert_eq!(rates(10, decay, [1, 5, 10, 110, 500]), expected, "{decay}");
         }
     }
 
     #[test]
     fn half_way_the_cosine_is_half_and_the_plateau_still_holds() {
-        assert_eq!(rates(10, Decay::Cosine { floor: 0.0 }, [60]), [1.0]);
-        assert_eq!(rates(10, Decay::Wsd { fraction: 0.2 }, [60, 90, 100]), [2.0, 2.0, 1.0]);
+        assert_eq!(rates(10, Decay::Cosine { floor: 0.0 }, [60]), ["1.000000"]);
+        assert_eq!(
+            rates(10, Decay::Wsd { fraction: 0.2 }, [60, 90, 100]),
+            ["2.000000", "2.000000", "1.000000"]
+        );
     }
 
     #[test]

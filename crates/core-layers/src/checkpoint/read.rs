@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read},
     path::Path,
 };
@@ -27,11 +27,12 @@ impl Checkpoint {
     /// # Errors
     /// When it cannot be read, is damaged, is no checkpoint, or has another format version.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let file = File::open(path).map_err(|error| CheckpointError::read(path, &error))?;
-        let about = file.metadata().map_err(|error| CheckpointError::read(path, &error))?;
+        let failed = |error: io::Error| CheckpointError::read(path, &error);
+        let about = fs::metadata(path).map_err(failed)?;
         if !about.is_file() {
-            return Err(CheckpointError::malformed(path, "is no ordinary file"));
+            return Err(CheckpointError::malformed(path, "is no ordinary file")); // opening a pipe would wait
         }
+        let file = File::open(path).map_err(failed)?;
         Self::parse(path, &mut BufReader::new(file), about.len())
     }
 

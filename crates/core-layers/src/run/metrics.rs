@@ -45,11 +45,11 @@ impl Metrics {
     /// # Errors
     /// When they cannot be written, for example to a full disk.
     pub fn report(&mut self, step: u64, values: &[(&str, f64)]) -> Result<(), RunError> {
-        let figures: String = values
+        let figures: Vec<String> = values
             .iter()
             .map(|&(name, value)| format!(",{}:{}", json!(name), json!(value)))
             .collect();
-        let line = format!("{{\"step\":{step}{figures}}}\n"); // not a map, which would sort its keys
+        let line = format!("{{\"step\":{step}{}}}\n", figures.concat()); // not a map, which would sort its keys
         self.lines
             .write_all(line.as_bytes())
             .and_then(|()| self.events.scalars(step, values))

@@ -31,6 +31,11 @@ pub const LAST: &str = "last.safetensors";
 /// Its lock is held by the process that trains; its presence marks a folder as a run.
 const LOCK: &str = ".lock";
 
+/// The checkpoint that a user means: the file itself, or the best weights of a run folder.
+pub fn model_file(model: &Path) -> PathBuf {
+    if model.is_dir() { model.join(MODEL) } else { model.to_owned() }
+}
+
 /// A folder that cannot be trained in.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -191,6 +196,14 @@ mod tests {
         let message = RunFolder::create(folder.path(), true).unwrap_err().to_string();
         assert!(message.contains("no run"), "{message}");
         assert_eq!(names(folder.path()), ["thesis.tex"]);
+    }
+
+    #[test]
+    fn a_model_is_named_by_its_file_or_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(MODEL);
+        assert_eq!(model_file(folder.path()), file);
+        assert_eq!(model_file(&file), file);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! How far a long job is: a bar on a terminal, a line now and then elsewhere. Always on stderr.
 
 use std::{
+    fmt,
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// Time between two lines where there is no terminal.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -98,20 +99,22 @@ impl Progress {
     }
 }
 
-impl std::fmt::Debug for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line(self.since.elapsed()))
     }
 }
 
 fn bar(label: &str, start: u64, total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template(
-        "{prefix} {bar:30.cyan/dim} {pos}/{len} {per_sec:.dim} {eta} left  {msg}",
+        "{prefix} {bar:30.cyan/dim} {pos}/{len} {rate:.dim}/s {eta} left  {msg}",
     )
     .expect("a template that is right");
-    let bar = ProgressBar::new(total)
-        .with_style(style.progress_chars("=> "))
-        .with_prefix(label.to_owned());
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&short(state.per_sec())); // a rate that cannot be shown is no reason to stop
+    };
+    let style = style.with_key("rate", rate).progress_chars("=> ");
+    let bar = ProgressBar::new(total).with_style(style).with_prefix(label.to_owned());
     bar.set_position(start);
     bar.reset_eta(); // the steps of an earlier run are no measure of this one
     bar.enable_steady_tick(Duration::from_millis(200));
