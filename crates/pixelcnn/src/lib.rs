@@ -5,5 +5,8 @@
 
 pub mod config;
 pub mod data;
+pub mod evaluate;
 pub mod model;
 pub mod sample;
+pub mod train;
+pub mod trained;

@@ -343,6 +343,47 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Weights of its largest layer: a lower bound that costs nothing to compute.
+    pub fn least_parameters(&self) -> i64 {
+        let image = self.image();
+        let product =
+            |sizes: &[i64]| sizes.iter().fold(1i64, |product, &size| product.saturating_mul(size));
+        match self {
+            Self::Nade(config) => product(&[image.dims(), config.hidden, image.levels]),
+            Self::Made(config) => {
+                product(&[image.dims(), image.levels, config.hidden.last().copied().unwrap_or(1)])
+            }
+            Self::Simple(config) => {
+                let layer = product(&[
+                    config.channels,
+                    config.channels,
+                    config.kernel_size,
+                    config.kernel_size,
+                ]);
+                layer.saturating_mul(config.layers - 1)
+            }
+            Self::Pixelcnn(config) => {
+                let conv = product(&[
+                    config.channels,
+                    config.channels,
+                    config.kernel_size,
+                    config.kernel_size,
+                ]);
+                conv.saturating_mul(config.blocks)
+            }
+            Self::Gated(config) => {
+                let vertical = product(&[
+                    2,
+                    config.channels,
+                    config.channels,
+                    config.kernel_size,
+                    config.kernel_size,
+                ]);
+                vertical.saturating_mul(config.dilations.len() as i64)
+            }
+        }
+    }
+
     fn ensure_channels(&self, field: &str, channels: i64) -> Result<(), ConfigError> {
         bounded(field, channels)?;
         let colours = self.image().colours;

@@ -1,0 +1,176 @@
+//! How probable images are under a model, and which class they belong to.
+
+use core_layers::{
+    Autoregressive, Context as _,
+    likelihood::{self, Tally},
+};
+use ndarray::{Array2, ArrayView4};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    data::Images,
+    model::{ImageContext, Model},
+};
+
+/// Levels `[N, H, W, C]` as symbols `[N, H W C]`.
+pub fn symbols(levels: ArrayView4<'_, u16>) -> Array2<u32> {
+    let count = levels.shape()[0];
+    let flat: Vec<u32> = levels.iter().map(|&level| u32::from(level)).collect();
+    let dims = levels.shape()[1..].iter().product();
+    Array2::from_shape_vec((count, dims), flat).expect("as many symbols as levels")
+}
+
+/// The images `rows` as a tensor of symbols `[rows, H W C]`.
+pub(crate) fn batch(images: &Images, rows: &[usize], device: Device) -> Tensor {
+    let dims = images.dims();
+    let mut flat = Vec::with_capacity(rows.len() * dims);
+    for &row in rows {
+        flat.extend(
+            images.levels.index_axis(ndarray::Axis(0), row).iter().map(|&level| i64::from(level)),
+        );
+    }
+    Tensor::from_slice(&flat).reshape([rows.len() as i64, dims as i64]).to_device(device)
+}
+
+/// What `model` is told about the images `rows`: their labels, if it wants them.
+pub(crate) fn context(model: &Model, images: &Images, rows: &[usize]) -> ImageContext {
+    match &images.labels {
+        Some(labels) if model.config().classes() > 0 => {
+            ImageContext::labels(rows.iter().map(|&row| labels[row]).collect())
+        }
+        _ => ImageContext::none(rows.len()),
+    }
+}
+
+/// Images that are evaluated at once: enough for the cores, few enough for their caches.
+const BATCH: usize = 32;
+
+/// Nats of each image given its own label, where the model wants one; every image once. `tick` hears of images done.
+pub fn nats(model: &Model, images: &Images, device: Device, tick: &mut dyn FnMut(usize)) -> Tally {
+    let mut tally = Tally::default();
+    let all: Vec<usize> = (0..images.len()).collect();
+    for rows in all.chunks(BATCH) {
+        tally.add(batch_nats(model, &batch(images, rows, device), &context(model, images, rows)));
+        tick(rows.len());
+    }
+    tally
+}
+
+fn batch_nats(model: &Model, xs: &Tensor, context: &ImageContext) -> Vec<f64> {
+    let nats = tch::no_grad(|| likelihood::nll(model, xs, context))
+        .to_kind(Kind::Double)
+        .to_device(Device::Cpu);
+    Vec::try_from(nats).expect("a flat double tensor is a vector")
+}
+
+/// Nats averaged over the orders of a MADE: `-log mean_k p_k(x)`. For any other model there is one order.
+pub fn nats_over_orders(model: &mut Model, images: &Images, device: Device) -> Tally {
+    let orders: Vec<Tally> = (0..model.num_orders() as u64)
+        .map(|k| {
+            model.use_order(k);
+            nats(model, images, device, &mut |_| {})
+        })
+        .collect();
+    model.use_order(0);
+    let mut tally = Tally::default();
+    tally.add((0..images.len()).map(|image| {
+        let log_probs: Vec<f64> = orders.iter().map(|order| -order.examples()[image]).collect();
+        -(log_sum_exp(&log_probs) - (orders.len() as f64).ln())
+    }));
+    tally
+}
+
+/// Nats of each image under every class `[images][classes]`: `-log p(x | y)`.
+pub fn nats_by_class(
+    model: &Model,
+    images: &Images,
+    device: Device,
+    tick: &mut dyn FnMut(usize),
+) -> Vec<Vec<f64>> {
+    let classes = model.config().classes() as usize;
+    let mut all = Vec::with_capacity(images.len());
+    // one image under all classes is one batch
+    let together = BATCH.div_ceil(classes.max(1));
+    let indices: Vec<usize> = (0..images.len()).collect();
+    for rows in indices.chunks(together) {
+        let repeated: Vec<usize> =
+            rows.iter().flat_map(|&row| std::iter::repeat_n(row, classes)).collect();
+        let labels = (0..rows.len()).flat_map(|_| 0..classes as u32).collect();
+        let context = ImageContext::labels(labels);
+        debug_assert_eq!(context.rows(), repeated.len());
+        let nats = batch_nats(model, &batch(images, &repeated, device), &context);
+        all.extend(nats.chunks(classes).map(<[f64]>::to_vec));
+        tick(rows.len());
+    }
+    all
+}
+
+/// `log p(y | x)` by Bayes' rule with equally likely classes, from `-log p(x | y)`.
+pub fn posterior(nats: &[f64]) -> Vec<f64> {
+    let log_probs: Vec<f64> = nats.iter().map(|nats| -nats).collect();
+    let evidence = log_sum_exp(&log_probs);
+    log_probs.iter().map(|log_prob| log_prob - evidence).collect()
+}
+
+/// `-log p(x)` with the class unknown: `-log mean_y p(x | y)`.
+pub fn marginal(nats: &[f64]) -> f64 {
+    let log_probs: Vec<f64> = nats.iter().map(|nats| -nats).collect();
+    (nats.len() as f64).ln() - log_sum_exp(&log_probs)
+}
+
+fn log_sum_exp(xs: &[f64]) -> f64 {
+    let greatest = xs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    greatest + xs.iter().map(|x| (x - greatest).exp()).sum::<f64>().ln()
+}
+
+/// Share of successes and its 95 % interval (Wilson, 1927).
+pub fn wilson(successes: usize, trials: usize) -> (f64, f64, f64) {
+    let (n, z) = (trials as f64, 1.959_964);
+    let share = successes as f64 / n;
+    let centre = (share + z * z / (2. * n)) / (1. + z * z / n);
+    let half = z / (1. + z * z / n) * (share * (1. - share) / n + z * z / (4. * n * n)).sqrt();
+    (share, centre - half, centre + half)
+}
+
+/// Where an image is held by a model, checked: its shape and levels.
+///
+/// # Errors
+/// One line that names both shapes.
+pub fn ensure_fits(
+    model: &Model,
+    levels: ArrayView4<'_, u16>,
+    num_levels: u32,
+    what: &str,
+) -> anyhow::Result<()> {
+    let image = model.config().image();
+    let wanted = [image.height, image.width, image.colours].map(|size| size as usize);
+    anyhow::ensure!(
+        levels.shape()[1..] == wanted && i64::from(num_levels) == image.levels,
+        "{what}: images are {:?} (height, width, colours) of {num_levels} levels, the model's {wanted:?} of {}",
+        &levels.shape()[1..],
+        image.levels
+    );
+    debug_assert_eq!(model.layout().len(), wanted.iter().product::<usize>());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bayes_turns_nats_into_probabilities() {
+        let posterior = posterior(&[1000., 1000. + 3f64.ln()]);
+        assert!((posterior[0].exp() - 0.75).abs() < 1e-12);
+        assert!((posterior[1].exp() - 0.25).abs() < 1e-12);
+        let marginal = marginal(&[1000., 1000. + 3f64.ln()]);
+        assert!((marginal - (1000. - ((1. + 1. / 3.) / 2f64).ln())).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_interval_holds_the_share() {
+        let (share, low, high) = wilson(90, 100);
+        assert!((share - 0.9).abs() < 1e-12);
+        assert!((low - 0.8256).abs() < 1e-3 && (high - 0.9448).abs() < 1e-3, "{low} {high}");
+    }
+}
