@@ -1,1 +1,28 @@
-fn main() {}
+//! One door to every model of the workspace.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Explicit generative models: trained, evaluated, sampled, and used as lossless codecs.
+#[derive(Parser)]
+#[command(name = "chainrule", version)]
+struct Cli {
+    #[command(subcommand)]
+    model: Model,
+}
+
+#[derive(Subcommand)]
+enum Model {
+    /// Images, one value at a time: NADE, MADE and the PixelCNN family.
+    Pixelcnn {
+        #[command(subcommand)]
+        command: Option<pixelcnn::cli::Command>,
+    },
+}
+
+fn main() -> ExitCode {
+    core_layers::run::main(|| match Cli::parse().model {
+        Model::Pixelcnn { command } => pixelcnn::cli::run(command),
+    })
+}

@@ -3,6 +3,7 @@
 //! `p(x) = prod_i p(x_i | x_<i, class, context)` over the values of an image in raster order, red before green before
 //! blue; NADE and MADE in an order of their own.
 
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod evaluate;

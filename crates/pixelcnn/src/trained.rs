@@ -1,9 +1,6 @@
 //! A trained model: weights, and everything that they say about themselves.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
@@ -136,7 +133,7 @@ impl Trained {
     /// # Errors
     /// One line on a file that is missing, foreign, corrupt, or does not fit its own configuration.
     pub fn load(path: &Path, weights: Weights, device: Device) -> Result<Self> {
-        let path = file_of(path);
+        let path = run::model_file(path);
         let checkpoint = Checkpoint::load(&path)?;
         let about = About::read(&checkpoint, &path)?;
         ensure_plausible(&checkpoint, &about, &path)?;
@@ -150,11 +147,6 @@ impl Trained {
         let hash = hex(&checkpoint.hash(weights.prefix()));
         Ok(Self { model, vs, about, weights, hash })
     }
-}
-
-/// A checkpoint file, where a run folder may stand for its best one.
-pub(crate) fn file_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(run::MODEL) } else { path.to_owned() }
 }
 
 /// Refuses a configuration whose weights would not fit into the file, before they are allocated.

@@ -4,6 +4,7 @@
 //! stop after the step; [`Progress`] is for whoever watches.
 
 mod events;
+mod exit;
 mod interrupt;
 mod metrics;
 mod progress;
@@ -14,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use exit::{Interrupted, main};
 pub use interrupt::Interrupt;
 pub use metrics::Metrics;
 pub use progress::Progress;

@@ -1,0 +1,81 @@
+//! The commands of this crate, used by its own binary and by `chainrule pixelcnn`. The only room that prints.
+#![expect(clippy::print_stdout, reason = "results go to stdout, from here")]
+
+mod train;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use core_layers::{
+    ConfigError,
+    device::{DeviceChoice, physical_cores, set_threads},
+};
+use tch::Device;
+
+use crate::trained::{Trained, Weights};
+
+/// What can be asked of the models of this crate. Without a command, the demo runs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fit a model to images and write it to a run folder.
+    Train(train::TrainArgs),
+}
+
+/// Carries out `command`, or the demo.
+///
+/// # Errors
+/// Whatever kept the command from finishing, in one line.
+pub fn run(command: Option<Command>) -> Result<()> {
+    match command {
+        Some(Command::Train(args)) => train::run(args),
+        None => Ok(()),
+    }
+}
+
+/// Which model, and on what it runs.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A checkpoint, or a run folder.
+    pub model: PathBuf,
+    /// Which of its weights.
+    #[arg(long, value_enum, default_value_t = Weights::Ema)]
+    pub weights: Weights,
+    /// cpu, cuda, cuda:N or auto.
+    #[arg(long, default_value_t = DeviceChoice::Cpu)]
+    pub device: DeviceChoice,
+    /// Threads; 0 takes the physical cores. Results do not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl ModelArgs {
+    fn load(&self) -> Result<(Trained, Device)> {
+        let device = self.device.open()?;
+        set_threads(self.threads())?;
+        Ok((Trained::load(&self.model, self.weights, device)?, device))
+    }
+
+    fn threads(&self) -> usize {
+        if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+}
+
+/// Prints one JSON object.
+fn print_json(value: &serde_json::Value) {
+    println!("{value}");
+}
+
+/// The class that a flag names: a number below `classes`, or a label's name.
+fn class(text: &str, label_names: &[String], classes: i64) -> Result<u32, ConfigError> {
+    let by_name = label_names.iter().position(|name| name == text).map(|index| index as u32);
+    let number = by_name.or_else(|| text.parse().ok()).filter(|&class| i64::from(class) < classes);
+    number.ok_or_else(|| match classes {
+        0 => ConfigError::new("--class", text, "left out: the model has no classes"),
+        _ => ConfigError::new(
+            "--class",
+            text,
+            format!("0 to {}, or one of {}", classes - 1, label_names.join(", ")),
+        ),
+    })
+}
