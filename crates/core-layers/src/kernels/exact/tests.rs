@@ -157,6 +157,21 @@ fn fill_repeats_the_bias_in_every_lane_of_its_columns() {
 }
 
 #[test]
+fn split_gives_each_image_its_channels() {
+    for kernel in kernels() {
+        let lanes = kernel.lanes();
+        for channels in [0, 1, 5, 32] {
+            let xs: Vec<f32> = (0..channels * lanes).map(|i| i as f32).collect();
+            let mut out = vec![0.0; xs.len()];
+            kernel.split(&xs, &mut out);
+            let expected: Vec<f32> =
+                (0..xs.len()).map(|i| xs[i % channels * lanes + i / channels]).collect();
+            assert_eq!(bits(&out), bits(&expected), "{kernel:?} {channels}");
+        }
+    }
+}
+
+#[test]
 #[should_panic(expected = "tap 0 reads 9 floats, but xs has 8")]
 fn an_input_that_ends_too_early_is_refused() {
     let packed = Packed::new(1, &[3], weight);
