@@ -30,6 +30,9 @@ fn main() {
                 println!("  {name:34} {speed:6.1} GFLOP/s {:4.0} %", 100.0 * speed / peak);
             }
             println!("  gate of 64 channels, 28 columns    {:6.2} G values/s", gate(kernel));
+            println!("  split of 256 channels              {:6.2} G values/s", split(kernel));
+            println!("  softmax of 256 levels              {:6.2} G values/s", softmax(kernel));
+            println!("  10 logistics over 256 levels       {:6.2} G values/s", logistics(kernel));
         }
     }
 }
@@ -62,7 +65,7 @@ fn linear(kernel: Kernel, inputs: &[usize], outs: usize, columns: usize) -> f64 
     let mut ys = vec![0.0; columns * outs * lanes];
     let flop = 2 * inputs.iter().sum::<usize>() * outs * columns * lanes;
     speed(flop as f64, || {
-        kernel.accumulate(&packed, &taps, columns, black_box(&mut ys), outs * lanes)
+        kernel.accumulate(&packed, &taps, columns, black_box(&mut ys), outs * lanes);
     })
 }
 
@@ -71,4 +74,21 @@ fn gate(kernel: Kernel) -> f64 {
     let pre = vec![0.3; 28 * 2 * width];
     let mut ys = vec![0.0; 28 * width];
     speed((28 * width) as f64, || kernel.gate(black_box(&pre), 64, 28, black_box(&mut ys), width))
+}
+
+fn split(kernel: Kernel) -> f64 {
+    let xs = vec![0.3; 256 * kernel.lanes()];
+    let mut out = xs.clone();
+    speed(xs.len() as f64, || kernel.split(black_box(&xs), black_box(&mut out)))
+}
+
+fn softmax(kernel: Kernel) -> f64 {
+    let mut probs = [0.0; 256];
+    speed(256.0, || _ = black_box(kernel.softmax(black_box(&[0.3; 256]), &mut probs)))
+}
+
+fn logistics(kernel: Kernel) -> f64 {
+    let (ws, means, log_scales) = ([0.1; 10], [0.2; 10], [-2.0; 10]);
+    let mut out = [0.0; 256];
+    speed(256.0, || kernel.discretised_logistics(&ws, &means, black_box(&log_scales), &mut out))
 }

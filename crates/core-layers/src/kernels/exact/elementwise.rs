@@ -42,8 +42,8 @@ impl Kernel {
     /// `y = tanh(a) sigmoid(b)` for `columns` columns: `pre` is `[column][a: C, b: C][L]`, `ys` `[column][C][L]` with
     /// `y_stride` floats from one column to the next.
     ///
-    /// Computed as `(1 - A) / ((1 + A) (1 + B))` with `A = e^-2a`, `B = e^-b`; tanh is 1 or -1 beyond 10, the sigmoid
-    /// at least e^-60. A NaN in a or b gives NaN.
+    /// Computed as `(1 - A) / ((1 + A) (1 + B))` with `A = e^-2a`, `B = e^-b`, within 2e-7; tanh is 1 or -1 beyond 10,
+    /// the sigmoid at least 2^-87. A NaN in a or b gives NaN.
     ///
     /// # Panics
     /// If `pre` or `ys` ends too early.

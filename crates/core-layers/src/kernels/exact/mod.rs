@@ -22,11 +22,14 @@
 )]
 
 mod accumulate;
-mod conditional;
 mod elementwise;
+mod image_lanes;
+mod logistics;
 mod maths;
+mod output_lanes;
 mod packed;
 mod peak;
+mod softmax;
 #[cfg(test)]
 mod tests;
 mod variant;

@@ -156,6 +156,65 @@ fn fill_repeats_the_bias_in_every_lane_of_its_columns() {
     assert_eq!(ys[..12], ys[12..]);
 }
 
+/// One number that changes if any bit does (FNV-1a).
+fn digest(xs: &[f32]) -> u64 {
+    xs.iter().flat_map(|x| x.to_bits().to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn the_bits_are_those_that_written_files_rely_on() {
+    let xs: Vec<f32> = numbers(11, 300).iter().map(|x| x * 20.0).collect();
+    for kernel in kernels() {
+        let of = |function: fn(&Kernel, &mut [f32])| {
+            let mut ys = xs.clone();
+            function(&kernel, &mut ys);
+            ys.retain(|y| !y.is_nan()); // logarithms of negative numbers
+            digest(&ys)
+        };
+        let mut gated = vec![0.0; 144];
+        kernel.gate(&xs[..288], 144 / kernel.lanes(), 1, &mut gated, 0);
+        let (mut probs, mut log_probs) = (xs.clone(), vec![0.0; 256]);
+        kernel.softmax(&xs, &mut probs);
+        kernel.discretised_logistics(&[0.1, 0.7], &[-0.3, 0.6], &[-3.0, -1.5], &mut log_probs);
+        let found = [
+            of(Kernel::exp),
+            of(Kernel::ln),
+            of(Kernel::sigmoid),
+            of(Kernel::elu),
+            digest(&gated),
+            digest(&probs),
+            digest(&log_probs),
+        ];
+        let expected = [
+            0x1fad_a295_6aff_90b6,
+            0xfbfa_a7b0_4263_13bb,
+            0x3b86_cc2e_ce9d_ebb3,
+            0x20e5_46d1_6c20_31ba,
+            0x64aa_6854_aae1_2a1f,
+            0xe490_26e8_df91_c824,
+            0x4e35_0a12_bc94_f1d4,
+        ];
+        assert_eq!(found, expected, "{kernel:?}");
+    }
+}
+
+#[test]
+fn split_gives_each_image_its_channels() {
+    for kernel in kernels() {
+        let lanes = kernel.lanes();
+        for channels in [0, 1, 5, 32] {
+            let xs: Vec<f32> = (0..channels * lanes).map(|i| i as f32).collect();
+            let mut out = vec![0.0; xs.len()];
+            kernel.split(&xs, &mut out);
+            let expected: Vec<f32> =
+                (0..xs.len()).map(|i| xs[i % channels * lanes + i / channels]).collect();
+            assert_eq!(bits(&out), bits(&expected), "{kernel:?} {channels}");
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "tap 0 reads 9 floats, but xs has 8")]
 fn an_input_that_ends_too_early_is_refused() {

@@ -39,6 +39,10 @@ pub(super) trait Vector: Copy {
     fn bits_add(self, bits: u32) -> Self;
     fn bits_and(self, bits: u32) -> Self;
     fn bits_or(self, bits: u32) -> Self;
+    /// `[N][4]` numbers in four vectors to `[4][N]`.
+    fn split_lanes(rows: [Self; 4]) -> [Self; 4];
+    /// `[4][N]` numbers in four vectors to `[N][4]`.
+    fn join_lanes(lanes: [Self; 4]) -> [Self; 4];
 
     /// The first `N` of `xs`.
     #[inline(always)]
@@ -169,5 +173,13 @@ impl Vector for f32 {
     #[inline(always)]
     fn bits_or(self, bits: u32) -> Self {
         f32::from_bits(self.to_bits() | bits)
+    }
+    #[inline(always)]
+    fn split_lanes(rows: [Self; 4]) -> [Self; 4] {
+        rows
+    }
+    #[inline(always)]
+    fn join_lanes(lanes: [Self; 4]) -> [Self; 4] {
+        lanes
     }
 }

@@ -56,6 +56,16 @@ impl Vector for Zmm {
             ))
         }
     }
+    #[inline(always)]
+    fn split_lanes(rows: [Self; 4]) -> [Self; 4] {
+        // SAFETY: see the module.
+        unsafe { zmm_numbers(zmm_quarters(rows)) }
+    }
+    #[inline(always)]
+    fn join_lanes(lanes: [Self; 4]) -> [Self; 4] {
+        // SAFETY: see the module.
+        unsafe { zmm_quarters(zmm_numbers(lanes)) }
+    }
     operations! {
         fn splat(x: f32) -> Self { _mm512_set1_ps(x) }
         fn add(self: Self, other: Self) -> Self { _mm512_add_ps(self.0, other.0) }
@@ -94,6 +104,31 @@ impl<const R: usize> Vector for Ymm<R> {
         // SAFETY: see the module.
         unsafe { Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, than.0))) }
     }
+    #[inline(always)]
+    fn split_lanes([r0, r1, r2, r3]: [Self; 4]) -> [Self; 4] {
+        // SAFETY: see the module.
+        unsafe {
+            ymm_numbers([
+                Self(_mm256_permute2f128_ps::<0x20>(r0.0, r2.0)),
+                Self(_mm256_permute2f128_ps::<0x31>(r0.0, r2.0)),
+                Self(_mm256_permute2f128_ps::<0x20>(r1.0, r3.0)),
+                Self(_mm256_permute2f128_ps::<0x31>(r1.0, r3.0)),
+            ])
+        }
+    }
+    #[inline(always)]
+    fn join_lanes(lanes: [Self; 4]) -> [Self; 4] {
+        // SAFETY: see the module.
+        unsafe {
+            let [a, b, c, d] = ymm_numbers(lanes);
+            [
+                Self(_mm256_permute2f128_ps::<0x20>(a.0, b.0)),
+                Self(_mm256_permute2f128_ps::<0x20>(c.0, d.0)),
+                Self(_mm256_permute2f128_ps::<0x31>(a.0, b.0)),
+                Self(_mm256_permute2f128_ps::<0x31>(c.0, d.0)),
+            ]
+        }
+    }
     operations! {
         fn splat(x: f32) -> Self { _mm256_set1_ps(x) }
         fn add(self: Self, other: Self) -> Self { _mm256_add_ps(self.0, other.0) }
@@ -111,6 +146,50 @@ impl<const R: usize> Vector for Ymm<R> {
         fn bits_and(self: Self, bits: u32) -> Self { _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(bits as i32))) }
         fn bits_or(self: Self, bits: u32) -> Self { _mm256_castsi256_ps(_mm256_or_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(bits as i32))) }
     }
+}
+
+/// Four vectors of four quarters, transposed.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn zmm_quarters([r0, r1, r2, r3]: [Zmm; 4]) -> [Zmm; 4] {
+    let (low01, high01) =
+        (_mm512_shuffle_f32x4::<0x44>(r0.0, r1.0), _mm512_shuffle_f32x4::<0xee>(r0.0, r1.0));
+    let (low23, high23) =
+        (_mm512_shuffle_f32x4::<0x44>(r2.0, r3.0), _mm512_shuffle_f32x4::<0xee>(r2.0, r3.0));
+    [
+        Zmm(_mm512_shuffle_f32x4::<0x88>(low01, low23)),
+        Zmm(_mm512_shuffle_f32x4::<0xdd>(low01, low23)),
+        Zmm(_mm512_shuffle_f32x4::<0x88>(high01, high23)),
+        Zmm(_mm512_shuffle_f32x4::<0xdd>(high01, high23)),
+    ]
+}
+
+/// Four vectors, in each quarter the 4 x 4 numbers transposed.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn zmm_numbers([r0, r1, r2, r3]: [Zmm; 4]) -> [Zmm; 4] {
+    let (low01, high01) = (_mm512_unpacklo_ps(r0.0, r1.0), _mm512_unpackhi_ps(r0.0, r1.0));
+    let (low23, high23) = (_mm512_unpacklo_ps(r2.0, r3.0), _mm512_unpackhi_ps(r2.0, r3.0));
+    [
+        Zmm(_mm512_shuffle_ps::<0x44>(low01, low23)),
+        Zmm(_mm512_shuffle_ps::<0xee>(low01, low23)),
+        Zmm(_mm512_shuffle_ps::<0x44>(high01, high23)),
+        Zmm(_mm512_shuffle_ps::<0xee>(high01, high23)),
+    ]
+}
+
+/// Four vectors, in each half the 4 x 4 numbers transposed.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn ymm_numbers<const R: usize>([r0, r1, r2, r3]: [Ymm<R>; 4]) -> [Ymm<R>; 4] {
+    let (low01, high01) = (_mm256_unpacklo_ps(r0.0, r1.0), _mm256_unpackhi_ps(r0.0, r1.0));
+    let (low23, high23) = (_mm256_unpacklo_ps(r2.0, r3.0), _mm256_unpackhi_ps(r2.0, r3.0));
+    [
+        Ymm(_mm256_shuffle_ps::<0x44>(low01, low23)),
+        Ymm(_mm256_shuffle_ps::<0xee>(low01, low23)),
+        Ymm(_mm256_shuffle_ps::<0x44>(high01, high23)),
+        Ymm(_mm256_shuffle_ps::<0xee>(high01, high23)),
+    ]
 }
 
 /// `task` with 512-bit vectors.
