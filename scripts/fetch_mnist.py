@@ -73,7 +73,7 @@ def main() -> None:
         count = images.shape[0]
         assert labels.dtype.name == b"i8" and labels.shape == (count,)
         write_npy(folder / f"{name}-levels.npy", (count, 28, 28), grey_levels(images))
-        write_npy(folder / f"{name}-labels.npy", (count,), bytes(array.array("q", labels.data)))
+        write_npy(folder / f"{name}-labels.npy", (count,), bytes(array.array("q", labels.data).tolist()))
         print(f"{name}: {count} images", file=sys.stderr)
 
 
