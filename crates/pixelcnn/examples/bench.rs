@@ -189,12 +189,8 @@ fn median(mut xs: Vec<f64>) -> f64 {
 /// Seconds that all threads of this process had a core, in the kernel's steps of 10 ms.
 fn cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .context("/proc/self/stat has a name")?
-        .1
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').context("/proc/self/stat has a name")?.1.split_whitespace().collect();
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.)
 }
 
@@ -343,8 +339,7 @@ fn compression(args: &Args) -> Result<()> {
             streams = codec::encode(&engine, &context, images.view(), threads, &|_| ())?;
             Ok(())
         })?;
-        let case =
-            |bench| Case { bench, ..sample("exact", subject.name, 512, threads) };
+        let case = |bench| Case { bench, ..sample("exact", subject.name, 512, threads) };
         report(&case("compress"), time);
         let mut restored = Array2::zeros((0, 0));
         let time = args.time(|| {
