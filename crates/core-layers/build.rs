@@ -32,7 +32,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .files(["csrc/optim.cpp", "csrc/guards.cpp", "csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
+        .files([
+            "csrc/optim.cpp",
+            "csrc/guards.cpp",
+            "csrc/cpu/conv.cpp",
+            "csrc/cpu/gate.cpp",
+            "csrc/cpu/log_prob.cpp",
+        ])
         .compile("core_layers_shim");
     Ok(())
 }

@@ -1,183 +1,239 @@
-"""The yardstick: Gated PixelCNN in plain eager PyTorch, as in the UvA deep-learning course (tutorial 12).
+#!/usr/bin/env python3
+"""The yardstick: the Gated PixelCNN of 852,160 parameters in plain eager PyTorch 2.11, full masked convolutions.
 
-    python3 gated_pixelcnn.py train-step [--steps N]     training steps on 28x28 images, batch 16
-    python3 gated_pixelcnn.py sample [--passes N]        full-pass sampling of 16 images, from a few passes
+    gated_pixelcnn.py train-step [--batch 16]     images/s over {fp32, bf16 autocast} x {contiguous, channels_last}
+    gated_pixelcnn.py sample [--batch 16]         images/s of plain sampling, a full pass for each pixel
+    gated_pixelcnn.py curve --steps N             JSON lines: bits per dimension on MNIST's validation images
 
-Full 3x3 and 1x3 kernels under masks (https://uvadlc-notebooks.readthedocs.io, "Autoregressive Image Modeling"):
-64 channels, dilations 1 2 1 4 1 2 1, 852,160 parameters. One JSON object a line on stdout.
+Written from van den Oord et al., "Conditional Image Generation with PixelCNN Decoders", 2016, in the configuration of
+the UvA deep learning tutorials (64 channels, 7 gated layers, dilations 1 2 1 4 1 2 1, ELU, 256 levels).
+Letters: B images, C channels, H rows, W columns, L levels.
 """
 
 import argparse
 import contextlib
-import itertools
 import json
+import math
+import pathlib
 import time
 
 import numpy as np
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
+from torch import nn
+from torch.nn import functional
 
-SIDE, LEVELS, BATCH, CHANNELS = 28, 256, 16, 64
-DILATIONS = [1, 2, 1, 4, 1, 2, 1]
+from chacha import order
 
-
-class MaskedConv2d(nn.Conv2d):
-    """A convolution whose dead weights are set to zero before every pass, as in the tutorial."""
-
-    def __init__(self, inputs, outputs, mask, dilation=1):
-        padding = [size // 2 * dilation for size in mask.shape]
-        super().__init__(inputs, outputs, mask.shape, padding=padding, dilation=dilation)
-        self.register_buffer("mask", mask[None, None])
-
-    def forward(self, xs):
-        self.weight.data *= self.mask
-        return super().forward(xs)
+SIDE, LEVELS, PARAMETERS = 28, 256, 852_160
 
 
-def vertical(inputs, outputs, above, dilation=1):
-    mask = torch.ones(3, 3)
-    mask[1 if above else 2 :] = 0
-    return MaskedConv2d(inputs, outputs, mask, dilation)
+class MaskedConv(nn.Conv2d):
+    """A convolution whose full kernel is multiplied by a mask on every pass."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: tuple[int, int], dilation: int, live: list[list[int]]) -> None:
+        padding = tuple(dilation * (k - 1) // 2 for k in kernel)
+        super().__init__(c_in, c_out, kernel, padding=padding, dilation=dilation)
+        self.register_buffer("mask", torch.tensor(live, dtype=torch.float32)[None, None])
+
+    def forward(self, xs: torch.Tensor) -> torch.Tensor:
+        ws = self.weight * self.mask
+        return functional.conv2d(xs, ws, self.bias, 1, self.padding, self.dilation)
 
 
-def horizontal(inputs, outputs, above, dilation=1):
-    mask = torch.ones(1, 3)
-    mask[:, 1 if above else 2 :] = 0
-    return MaskedConv2d(inputs, outputs, mask, dilation)
+def vertical(c_in: int, c_out: int, dilation: int = 1, first: bool = False) -> MaskedConv:
+    """Sees the rows above, and its own unless it is the first."""
+    return MaskedConv(c_in, c_out, (3, 3), dilation, [[1, 1, 1], [int(not first)] * 3, [0, 0, 0]])
 
 
-def gate(xs):
-    a, b = xs.chunk(2, dim=1)
-    return torch.tanh(a) * torch.sigmoid(b)
+def horizontal(c_in: int, c_out: int, dilation: int = 1, first: bool = False) -> MaskedConv:
+    """Sees what lies to the left in its row, and its own place unless it is the first."""
+    return MaskedConv(c_in, c_out, (1, 3), dilation, [[1, int(not first), 0]])
 
 
-class Block(nn.Module):
-    def __init__(self, channels, dilation):
+def gate(xs: torch.Tensor) -> torch.Tensor:
+    values, gates = xs.chunk(2, dim=1)
+    return torch.tanh(values) * torch.sigmoid(gates)
+
+
+class GatedLayer(nn.Module):
+    """Both stacks, the vertical one feeding the horizontal one before its gate; a residual on the horizontal one."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
-        self.vertical = vertical(channels, 2 * channels, False, dilation)
-        self.horizontal = horizontal(channels, 2 * channels, False, dilation)
+        self.vertical = vertical(channels, 2 * channels, dilation)
+        self.horizontal = horizontal(channels, 2 * channels, dilation)
         self.link = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.output = nn.Conv2d(channels, channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, v, h):
-        v = self.vertical(v)
-        left = self.horizontal(h) + self.link(v)
-        return gate(v), h + self.output(gate(left))
+    def forward(self, vs: torch.Tensor, hs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.vertical(vs)
+        mixed = self.horizontal(hs) + self.link(features)
+        return gate(features), hs + self.out(gate(mixed))
 
 
-class GatedPixelCNN(nn.Module):
-    def __init__(self):
+class GatedPixelCnn(nn.Module):
+    """Levels [B, 1, H, W] to logits [B, L, H, W]."""
+
+    def __init__(self, channels: int = 64, dilations: tuple[int, ...] = (1, 2, 1, 4, 1, 2, 1)) -> None:
         super().__init__()
-        self.vertical = vertical(1, CHANNELS, True)
-        self.horizontal = horizontal(1, CHANNELS, True)
-        self.blocks = nn.ModuleList(Block(CHANNELS, dilation) for dilation in DILATIONS)
-        self.head = nn.Conv2d(CHANNELS, LEVELS, 1)
+        self.vertical = vertical(1, channels, first=True)
+        self.horizontal = horizontal(1, channels, first=True)
+        self.layers = nn.ModuleList(GatedLayer(channels, dilation) for dilation in dilations)
+        self.head = nn.Conv2d(channels, LEVELS, 1)
 
-    def forward(self, levels):  # [B, 1, H, W] to [B, 256, H, W]
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
         xs = levels.float() / (LEVELS - 1) * 2 - 1
-        v, h = self.vertical(xs), self.horizontal(xs)
-        for block in self.blocks:
-            v, h = block(v, h)
-        return self.head(F.elu(h))
+        vs, hs = self.vertical(xs), self.horizontal(xs)
+        for layer in self.layers:
+            vs, hs = layer(vs, hs)
+        return self.head(functional.elu(hs))
+
+    def nats(self, levels: torch.Tensor) -> torch.Tensor:
+        """Mean negative log-likelihood, nats per pixel."""
+        return functional.cross_entropy(self(levels).float(), levels[:, 0])
 
 
-def batch(channels_last):
-    levels = torch.randint(0, LEVELS, (BATCH, 1, SIDE, SIDE))
-    return levels.contiguous(memory_format=torch.channels_last) if channels_last else levels
+def new_model(args: argparse.Namespace) -> GatedPixelCnn:
+    torch.manual_seed(args.seed)
+    model = GatedPixelCnn().to(args.device)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == PARAMETERS, f"{count} parameters, not {PARAMETERS}"
+    return model
 
 
-def build(channels_last):
-    torch.manual_seed(0)
-    model = GatedPixelCNN()
-    parameters = sum(weight.numel() for weight in model.parameters())
-    assert parameters == 852_160, parameters
-    return model.to(memory_format=torch.channels_last) if channels_last else model
+def autocast(args: argparse.Namespace, bf16: bool) -> contextlib.AbstractContextManager:
+    return torch.autocast(args.device, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
-def autocast(bf16):
-    return torch.autocast("cpu", torch.bfloat16) if bf16 else contextlib.nullcontext()
+def wait(args: argparse.Namespace) -> None:
+    if args.device == "cuda":
+        torch.cuda.synchronize()
 
 
-def train_step(steps):
-    """Forward, backward and fused Adam, in every variant."""
-    for bf16, channels_last in itertools.product([False, True], repeat=2):
-        model = build(channels_last)
-        optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        levels = batch(channels_last)
-        target = levels.squeeze(1)
-        times = []
-        for _ in range(2 + steps):
-            start = now()
-            optimiser.zero_grad()
-            with autocast(bf16):
-                logits = model(levels)
-                loss = F.cross_entropy(logits, target)
-            loss.backward()
-            optimiser.step()
-            loss.item()
-            times.append(now() - start)
-        report(
-            "train-step",
-            medians(times[2:]),
-            precision="bf16" if bf16 else "f32",
-            layout="channels_last" if channels_last else "contiguous",
-        )
+def step(model: GatedPixelCnn, adam: torch.optim.Optimizer, levels: torch.Tensor, scope: object) -> torch.Tensor:
+    """Forward, backward and Adam's update; returns nats per pixel."""
+    adam.zero_grad(set_to_none=True)
+    with scope:
+        nats = model.nats(levels)
+    nats.backward()
+    adam.step()
+    return nats
 
 
-def sample(passes):
-    """Sampling by one full pass a pixel, from the median time of a few passes."""
-    for bf16, channels_last in itertools.product([False, True], repeat=2):
-        model = build(channels_last).eval()
-        levels = torch.zeros(BATCH, 1, SIDE, SIDE, dtype=torch.int64)
-        times = []
-        for position in range(1 + passes):
-            row, column = divmod(position, SIDE)
-            start = now()
-            with torch.no_grad(), autocast(bf16):
-                logits = model(levels)[:, :, row, column]
-                probs = F.softmax(logits.float(), dim=-1)
-                levels[:, 0, row, column] = torch.multinomial(probs, 1).squeeze(-1)
-            times.append(now() - start)
-        report(
-            "sample",
-            medians(times[1:]) * SIDE * SIDE,
-            precision="bf16" if bf16 else "f32",
-            layout="channels_last" if channels_last else "contiguous",
-        )
+def random_images(args: argparse.Namespace) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(args.seed)
+    return torch.randint(LEVELS, (args.batch, 1, SIDE, SIDE), generator=generator).to(args.device)
 
 
-def now():
-    """Seconds on the clock, and seconds that all threads of this process had a core."""
-    return np.array([time.perf_counter(), time.process_time()])
+def train_step(args: argparse.Namespace) -> None:
+    """Images/s of a training step, the best of --repeats rounds of each variant, the variants taking turns."""
+    levels = random_images(args)
+    variants = {}
+    for precision in ("fp32", "bf16"):
+        for layout in ("contiguous", "channels_last"):
+            layout_of = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+            model = new_model(args).to(memory_format=layout_of)
+            adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+            variants[f"{precision}_{layout}"] = (model, adam, levels.to(memory_format=layout_of), precision == "bf16")
+    seconds = dict.fromkeys(variants, math.inf)
+    for turn in range(args.repeats + 1):  # the first turn warms up
+        for name, (model, adam, xs, bf16) in variants.items():
+            wait(args)
+            start = time.perf_counter()
+            for _ in range(args.steps or 3):
+                step(model, adam, xs, autocast(args, bf16))
+            wait(args)
+            if turn > 0:
+                seconds[name] = min(seconds[name], (time.perf_counter() - start) / (args.steps or 3))
+    rates = {name: round(args.batch / value, 3) for name, value in seconds.items()}
+    report(args, mode="train-step", images_per_s=rates, best=max(rates, key=rates.get), best_images_per_s=max(rates.values()))
 
 
-def medians(times):
-    return np.median(times, axis=0)
+@torch.no_grad()
+def sample(args: argparse.Namespace) -> None:
+    """Images/s of drawing pixel by pixel, from --pixels pixels spread evenly over the image."""
+    model = new_model(args).eval()
+    levels = random_images(args)
+    places = np.linspace(0, SIDE * SIDE - 1, args.pixels).round().astype(int)
+    seconds = 0.0
+    for turn, place in enumerate([places[-1], *places]):  # the first one warms up
+        y, x = divmod(int(place), SIDE)
+        wait(args)
+        start = time.perf_counter()
+        # --crop leaves out the rows below, which nothing depends on
+        logits = model(levels[:, :, : y + 1] if args.crop else levels)[:, :, y, x]
+        levels[:, 0, y, x] = torch.multinomial(logits.softmax(1), 1)[:, 0]
+        wait(args)
+        seconds += (time.perf_counter() - start) * (turn > 0)
+    per_image = seconds / args.pixels * SIDE * SIDE / args.batch
+    report(args, mode="sample", crop=args.crop, pixels_timed=args.pixels, images_per_s=round(1 / per_image, 5))
 
 
-def report(what, seconds, **variant):
-    """`seconds` of a batch, by the clock and on cores."""
-    line = {"bench": what, "engine": f"pytorch {torch.__version__}", "model": "gated-mnist"}
-    line |= variant | {"batch": BATCH, "threads": torch.get_num_threads()}
-    line["images_per_second"] = BATCH / seconds[0]
-    line["cpu_ms_per_image"] = seconds[1] * 1e3 / BATCH
-    print(json.dumps(line), flush=True)
+@torch.no_grad()
+def bits_per_dim(model: GatedPixelCnn, images: torch.Tensor, args: argparse.Namespace) -> float:
+    nats = sum(model.nats(part.to(args.device)).item() * len(part) for part in images.split(args.batch))
+    return nats / len(images) / math.log(2)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=["train-step", "sample"])
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--passes", type=int, default=5)
+def curve(args: argparse.Namespace) -> None:
+    """Trains on MNIST, 8 bit; every --every steps a JSON line."""
+    train, valid = (
+        torch.from_numpy(np.load(args.mnist / f"{split}-levels.npy").astype(np.int64))[:, None]
+        for split in ("train", "valid")
+    )
+    valid = valid[: args.valid_images] if args.valid_images else valid
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    model = new_model(args).to(memory_format=layout)
+    adam = torch.optim.Adam(model.parameters(), lr=args.learning_rate, fused=True)
+    batches_per_epoch = len(train) // args.batch
+    start, spent, total = time.perf_counter(), 0.0, 0.0
+    num_steps = args.steps or 1000
+    for number in range(num_steps + 1):
+        if number % args.every == 0:
+            paused = time.perf_counter()
+            valid_bits = round(bits_per_dim(model, valid, args), 5)
+            train_bits = round(total / args.every / math.log(2), 5) if number else None
+            report(args, mode="curve", step=number, seconds=round(paused - start - spent, 2), train_bits_per_dim=train_bits,
+                   valid_bits_per_dim=valid_bits, valid_images=len(valid))
+            spent, total = spent + time.perf_counter() - paused, 0.0
+        if number == num_steps:
+            break
+        epoch, batch = divmod(number, batches_per_epoch)
+        if batch == 0:
+            permutation = order(args.seed, epoch, len(train))
+            adam.param_groups[0]["lr"] = args.learning_rate * args.decay**epoch
+        chosen = permutation[batch * args.batch : (batch + 1) * args.batch]
+        xs = train[chosen].to(args.device, memory_format=layout)
+        total += step(model, adam, xs, autocast(args, args.bf16)).item()
+
+
+def report(args: argparse.Namespace, **fields: object) -> None:
+    fields |= {"batch": args.batch, "threads": torch.get_num_threads(), "device": args.device, "seed": args.seed}
+    print(json.dumps(fields | {"torch": torch.__version__}), flush=True)
+
+
+def main() -> None:
+    mnist = pathlib.Path(__file__).parents[2] / "datasets/mnist/data"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", choices=("train-step", "sample", "curve"))
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, and of the batches' order as crate pixelcnn has it")
+    parser.add_argument("--steps", type=int, default=0, help="curve: steps in all (1000); train-step: steps in a round (3)")
+    parser.add_argument("--repeats", type=int, default=5, help="train-step: rounds that are timed")
+    parser.add_argument("--pixels", type=int, default=8, help="sample: pixels that are timed")
+    parser.add_argument("--crop", action="store_true", help="sample: leave out the rows below the pixel")
+    parser.add_argument("--every", type=int, default=100, help="curve: steps between two validations")
+    parser.add_argument("--valid-images", type=int, default=0, help="curve: only the first of them; 0 takes all")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--decay", type=float, default=0.99, help="curve: the learning rate's factor after each epoch")
+    parser.add_argument("--bf16", action="store_true", help="curve: autocast to bf16")
+    parser.add_argument("--channels-last", action="store_true", help="curve: memory by pixel, not by channel")
+    parser.add_argument("--mnist", type=pathlib.Path, default=mnist, help="folder that scripts/fetch mnist laid")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.mode == "train-step":
-        train_step(args.steps)
-    else:
-        sample(args.passes)
+    {"train-step": train_step, "sample": sample, "curve": curve}[args.mode](args)
 
 
-if __name__ == "__main__":
-    main()
+main()

@@ -15,6 +15,7 @@ unsafe extern "C" {
         previous_dtype: *mut c_int,
     ) -> c_int;
     fn cl_autocast_nest(up: c_int) -> c_int;
+    fn cl_keep_memory();
     fn cl_fused_adamw(
         params: *const *const C_tensor,
         grads: *const *const C_tensor,
@@ -45,6 +46,11 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> c_int;
     fn cl_gate(pre: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
+    fn cl_log_prob(
+        logits: *const C_tensor,
+        symbols: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
 }
 
 /// What libtorch said when it refused, its first line only.
@@ -192,9 +198,14 @@ pub(crate) struct Summand<'a> {
     pub(crate) dilation: i64,
 }
 
-/// Whether [`conv_sum`] and [`gate`] can take `xs`: float32 or bfloat16 images on the CPU.
+/// Whether the native loops can take `xs`: float32 or bfloat16 on the CPU.
+pub(crate) fn takes_kind(xs: &Tensor) -> bool {
+    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Whether [`conv_sum`] and [`gate`] can take `xs`: images of a kind that [`takes_kind`].
 pub(crate) fn takes(xs: &Tensor) -> bool {
-    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16) && xs.dim() == 4
+    takes_kind(xs) && xs.dim() == 4
 }
 
 /// The sum of one or two convolutions and a bias `[O]`, in bfloat16 under autocast or for bfloat16 inputs.
@@ -259,6 +270,28 @@ pub(crate) fn gate(pre: &Tensor) -> Result<Tensor, TorchError> {
     }
 }
 
+/// `log softmax(logits)[symbol]` in float32, of float32 or bfloat16 logits `[..., L]` and int64 symbols `[...]`.
+///
+/// # Errors
+/// When kinds, devices or shapes do not fit, a symbol is not one of the L levels, or libtorch refuses.
+pub(crate) fn log_prob(logits: &Tensor, symbols: &Tensor) -> Result<Tensor, TorchError> {
+    let (sizes, positions) = (logits.size(), symbols.size());
+    let fits = takes_kind(logits)
+        && symbols.device() == Device::Cpu
+        && symbols.kind() == Kind::Int64
+        && sizes.split_last().is_some_and(|(&levels, rest)| levels > 0 && rest == positions);
+    if !fits {
+        return Err(TorchError(format!("symbols {symbols:?} of logits {logits:?}")));
+    }
+    let mut out = std::ptr::null_mut();
+    // SAFETY: live tensors whose kinds and shapes were checked; symbols are checked before they index. `from_ptr` takes
+    // the tensor that the shim made.
+    unsafe {
+        check(cl_log_prob(logits.as_ptr(), symbols.as_ptr(), &raw mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
 /// Autocast of one device type: whether it is on, and to which scalar type (libtorch's number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AutocastState {
@@ -297,6 +330,12 @@ pub(crate) fn autocast_nest(up: bool) -> Result<(), TorchError> {
     check(unsafe { cl_autocast_nest(c_int::from(up)) })
 }
 
+/// Makes the allocator keep freed memory (glibc's; no effect on others).
+pub(crate) fn keep_memory() {
+    // SAFETY: no arguments; it only changes two numbers of the allocator.
+    unsafe { cl_keep_memory() }
+}
+
 #[cfg(test)]
 mod tests {
     use tch::kind::FLOAT_CPU;
@@ -305,8 +344,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_libtorch_is_one_line() {
-        let mixed =
-            [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, Device::Cpu))];
+        let mixed = [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, Device::Cpu))];
         let message = clip_grad_norm(&mixed, 1.0).unwrap_err().to_string();
         assert!(message.starts_with("libtorch: ") && message.lines().count() == 1, "{message}");
     }
