@@ -135,14 +135,26 @@ pub fn posterior(nats: &[f64]) -> Vec<f64> {
 }
 
 /// `log p(y | x_<known)` of one image `[1, H, W, C]` whose first `known` values are given.
-pub fn posterior_of_prefix(model: &Model, given: ArrayView4<'_, u16>, known: usize, device: Device) -> Vec<f64> {
+pub fn posterior_of_prefix(
+    model: &Model,
+    given: ArrayView4<'_, u16>,
+    known: usize,
+    device: Device,
+) -> Vec<f64> {
     let classes = model.config().classes();
     let images = Images::new(given.to_owned(), None);
     let xs = batch(&images, &vec![0; classes as usize], device);
     let context = ImageContext::labels((0..classes as u32).collect());
     let log_prob = tch::no_grad(|| model.conditionals(&model.embed(&xs), &context).log_prob(&xs));
-    let nats = -log_prob.narrow(1, 0, known as i64).sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
-    posterior(&Vec::<f64>::try_from(nats.to_device(Device::Cpu)).expect("a flat double tensor is a vector"))
+    let nats = -log_prob.narrow(1, 0, known as i64).sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        Kind::Double,
+    );
+    posterior(
+        &Vec::<f64>::try_from(nats.to_device(Device::Cpu))
+            .expect("a flat double tensor is a vector"),
+    )
 }
 
 /// `-log p(x)` with the class unknown: `-log mean_y p(x | y)`.

@@ -37,9 +37,18 @@ impl ImagesArgs {
         let dataset = data::load(&config)?;
         let images = dataset.split(self.split);
         ensure!(!images.is_empty(), "{}: has no {} images", dataset.name, self.split.name());
-        evaluate::ensure_fits(&trained.model, images.levels.view(), dataset.num_levels, &dataset.name)?;
+        evaluate::ensure_fits(
+            &trained.model,
+            images.levels.view(),
+            dataset.num_levels,
+            &dataset.name,
+        )?;
         if trained.model.config().classes() > 0 {
-            ensure!(images.labels.is_some(), "{}: has no labels, the model is conditioned on classes", dataset.name);
+            ensure!(
+                images.labels.is_some(),
+                "{}: has no labels, the model is conditioned on classes",
+                dataset.name
+            );
             let same = dataset.label_names == trained.about.label_names;
             ensure!(same, "{}: has other classes than the model was trained on", dataset.name);
         }
@@ -119,7 +128,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         return Ok(());
     }
     say(&likelihood, &dataset, args.images.split, conditional);
-    println!("{} weights of step {}; {}", weights(trained.weights), trained.about.step, dataset.protocol);
+    println!(
+        "{} weights of step {}; {}",
+        weights(trained.weights),
+        trained.about.step,
+        dataset.protocol
+    );
     for (image, nats) in worst {
         println!("{nats:10.2} nats  {image}");
     }
@@ -137,7 +151,11 @@ fn say(likelihood: &Likelihood, dataset: &Dataset, split: Split, conditional: bo
     let Likelihood { examples, nats, nats_se, bits_per_dim, .. } = likelihood;
     let given = if conditional { ", each given its class" } else { "" };
     println!("{bits_per_dim:.4} bits per dimension");
-    println!("{nats:.2} +- {nats_se:.2} nats per image over {examples} {} images of {}{given}", split.name(), dataset.name);
+    println!(
+        "{nats:.2} +- {nats_se:.2} nats per image over {examples} {} images of {}{given}",
+        split.name(),
+        dataset.name
+    );
 }
 
 /// The images with most nats, by name or number.
@@ -169,7 +187,12 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let (trained, device) = args.model.load()?;
     let classes = trained.model.config().classes();
     if classes == 0 {
-        return Err(ConfigError::new("model.classes", 0, "above 0: only a class-conditional model classifies").into());
+        return Err(ConfigError::new(
+            "model.classes",
+            0,
+            "above 0: only a class-conditional model classifies",
+        )
+        .into());
     }
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
@@ -183,7 +206,11 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     progress.finish();
     let posteriors: Vec<Vec<f64>> = nats.iter().map(|nats| evaluate::posterior(nats)).collect();
     let likeliest = |posterior: &[f64]| {
-        posterior.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class as u32)
+        posterior
+            .iter()
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .map_or(0, |(class, _)| class as u32)
     };
     let mut confusion = vec![vec![0usize; classes as usize]; classes as usize];
     let mut class_nats = Tally::default();
@@ -214,7 +241,13 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
         }));
         return Ok(());
     }
-    println!("accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {right} of {} images by argmax p(y | x)", 100. * accuracy, 100. * low, 100. * high, images.len());
+    println!(
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {right} of {} images by argmax p(y | x)",
+        100. * accuracy,
+        100. * low,
+        100. * high,
+        images.len()
+    );
     println!("{:.4} bits per dimension with the class unknown", marginal.bits_per_dim);
     println!("rows: the class; columns: what it was taken for");
     for (name, row) in dataset.label_names.iter().zip(&confusion) {

@@ -51,7 +51,9 @@ pub struct DrawArgs {
 
 /// Flags of `sample`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  pixelcnn sample runs/digits --count 20 --class 3 --temperature 0.9 --out threes.png")]
+#[command(
+    after_help = "Example:\n  pixelcnn sample runs/digits --count 20 --class 3 --temperature 0.9 --out threes.png"
+)]
 pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -74,10 +76,19 @@ pub struct SampleArgs {
 /// Runs `sample`.
 pub(super) fn run(args: &SampleArgs) -> Result<()> {
     args.draw.config.validate()?;
-    ConfigError::ensure((1..=1 << 20).contains(&args.count), "--count", args.count, "1 to 1048576")?;
+    ConfigError::ensure(
+        (1..=1 << 20).contains(&args.count),
+        "--count",
+        args.count,
+        "1 to 1048576",
+    )?;
     let (trained, device) = args.model.load()?;
     let classes = trained.model.config().classes();
-    let chosen = args.class.as_deref().map(|text| class(text, &trained.about.label_names, classes)).transpose()?;
+    let chosen = args
+        .class
+        .as_deref()
+        .map(|text| class(text, &trained.about.label_names, classes))
+        .transpose()?;
     let context = match (chosen, classes) {
         (Some(class), _) => ImageContext::labels(vec![class; args.count]),
         (None, 0) => ImageContext::none(args.count),
@@ -111,7 +122,8 @@ fn rows_of_classes(count: usize, classes: usize) -> Vec<u32> {
 /// Symbols `[B, H W C]` as levels `[B, H, W, C]`.
 pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16> {
     let image = trained.model.config().image();
-    let shape = (symbols.nrows(), image.height as usize, image.width as usize, image.colours as usize);
+    let shape =
+        (symbols.nrows(), image.height as usize, image.width as usize, image.colours as usize);
     Array4::from_shape_vec(shape, symbols.iter().map(|&symbol| symbol as u16).collect())
         .expect("as many symbols as levels")
 }
@@ -137,7 +149,11 @@ impl DrawArgs {
                 progress.0.update(done, "");
             }
         };
-        let sampler = self.sampler.unwrap_or(if device == Device::Cpu { Sampler::Exact } else { Sampler::Cached });
+        let sampler = self.sampler.unwrap_or(if device == Device::Cpu {
+            Sampler::Exact
+        } else {
+            Sampler::Cached
+        });
         match sampler {
             Sampler::Exact => {
                 let engine = ExactEngine::new(&trained.model)?;
@@ -194,13 +210,28 @@ pub struct CompleteArgs {
 /// Runs `complete`.
 pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     args.draw.config.validate()?;
-    ConfigError::ensure((1..=1 << 20).contains(&args.count), "--count", args.count, "1 to 1048576")?;
+    ConfigError::ensure(
+        (1..=1 << 20).contains(&args.count),
+        "--count",
+        args.count,
+        "1 to 1048576",
+    )?;
     let (trained, device) = args.model.load()?;
     let image = trained.model.config().image().clone();
-    ConfigError::ensure(args.rows <= image.height as usize, "--rows", args.rows, &format!("0 to {}", image.height))?;
+    ConfigError::ensure(
+        args.rows <= image.height as usize,
+        "--rows",
+        args.rows,
+        &format!("0 to {}", image.height),
+    )?;
     let levels = data::read_image(&args.image, image.levels as u32, image.colours as usize)?;
     let given = levels.insert_axis(Axis(0)); // [1, H, W, C]
-    evaluate::ensure_fits(&trained.model, given.view(), image.levels as u32, &args.image.display().to_string())?;
+    evaluate::ensure_fits(
+        &trained.model,
+        given.view(),
+        image.levels as u32,
+        &args.image.display().to_string(),
+    )?;
     let completed = Completion { trained: &trained, device, threads: args.model.threads() }.run(
         &given,
         args.rows,
@@ -241,7 +272,10 @@ impl Completion<'_> {
         let known = rows * (image.width * image.colours) as usize;
         let layout = core_layers::Autoregressive::layout(model);
         let raster = layout.order.iter().enumerate().all(|(k, &position)| k == position as usize);
-        ensure!(raster, "complete needs a model that draws row by row; this one has an order of its own");
+        ensure!(
+            raster,
+            "complete needs a model that draws row by row; this one has an order of its own"
+        );
         let classes = model.config().classes();
         let context = match (class_name, classes) {
             (Some(text), _) => {
@@ -250,12 +284,17 @@ impl Completion<'_> {
             }
             (None, 0) => ImageContext::none(count),
             (None, _) => {
-                let posterior = evaluate::posterior_of_prefix(model, given.view(), known, self.device);
+                let posterior =
+                    evaluate::posterior_of_prefix(model, given.view(), known, self.device);
                 ImageContext::labels(draw_classes(&posterior, count, draw.seed))
             }
         };
         let one = evaluate::symbols(given.view());
-        let mut symbols = Array2::from_shape_fn((count, one.ncols()), |(_, i)| if i < known { one[[0, i]] } else { 0 });
+        let mut symbols =
+            Array2::from_shape_fn(
+                (count, one.ncols()),
+                |(_, i)| if i < known { one[[0, i]] } else { 0 },
+            );
         draw.run(self.trained, self.device, self.threads, &context, &mut symbols, known)?;
         Ok(to_levels(self.trained, &symbols))
     }
@@ -276,7 +315,13 @@ fn draw_classes(posterior: &[f64], count: usize, seed: u64) -> Vec<u32> {
 }
 
 /// A sheet: what is given with the rest in the middle level, then the endings.
-fn write_completions(path: &Path, given: &Array4<u16>, completed: &Array4<u16>, rows: usize, levels: u32) -> Result<()> {
+fn write_completions(
+    path: &Path,
+    given: &Array4<u16>,
+    completed: &Array4<u16>,
+    rows: usize,
+    levels: u32,
+) -> Result<()> {
     let mut first = given.clone();
     first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
     let all = ndarray::concatenate(Axis(0), &[first.view(), completed.view()])?;
@@ -284,9 +329,15 @@ fn write_completions(path: &Path, given: &Array4<u16>, completed: &Array4<u16>, 
 }
 
 /// The same for several images: a row each.
-pub(super) fn completion_rows(trained: &Trained, images: &Images, rows: usize, count: usize) -> Result<Array4<u16>> {
+pub(super) fn completion_rows(
+    trained: &Trained,
+    images: &Images,
+    rows: usize,
+    count: usize,
+) -> Result<Array4<u16>> {
     let draw = DrawArgs { config: SamplingConfig::default(), seed: 1, sampler: None, quiet: true };
-    let completion = Completion { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
+    let completion =
+        Completion { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
     let mut all = Vec::new();
     for row in 0..images.len() {
         let given = images.select(&[row]).levels;

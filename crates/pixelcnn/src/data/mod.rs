@@ -14,6 +14,7 @@ mod hash;
 mod images;
 mod mnist;
 mod npy;
+mod picture;
 mod replace;
 mod split;
 mod texture;
@@ -26,7 +27,8 @@ pub use config::{Binarize, DataConfig};
 pub use dataset::Dataset;
 pub use draw::order;
 pub use images::Images;
-pub use npy::write_npy;
+pub use npy::{read_npy, write_npy};
+pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};
 pub use split::Split;
 
 /// Reads the images that a configuration names.

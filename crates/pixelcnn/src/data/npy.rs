@@ -213,6 +213,18 @@ pub(super) fn read(path: &Path, config: &DataConfig) -> Result<Source> {
     })
 }
 
+/// All images of one array file, with the labels of `STEM.labels.npy` beside it where there are such.
+///
+/// # Errors
+/// One line on a file that cannot be read or holds something else.
+pub fn read_npy(path: &Path) -> Result<Images> {
+    let levels = Npy::open(path)?.images()?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!("{name}.labels.npy"));
+    let labels = beside.exists().then(|| Npy::open(&beside)?.labels(levels.dim().0, 65_536));
+    Ok(Images::new(levels, labels.transpose()?))
+}
+
 /// Writes levels `[N, H, W, C]` as an array file of 16-bit numbers.
 ///
 /// # Errors
