@@ -19,7 +19,6 @@ mod mnist;
 mod npy;
 mod photos;
 mod picture;
-mod replace;
 mod split;
 mod texture;
 

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use core_layers::checkpoint::write_atomic;
 use ndarray::{Array4, ArrayView4};
 use ndarray_npy::WriteNpyExt;
 
 use super::dataset::Source;
 use super::hash::FileDigest;
-use super::{DataConfig, Images, Split, replace};
+use super::{DataConfig, Images, Split};
 
 /// Longest header that is read, bytes; what `NumPy` writes for images has 118.
 const MAX_HEADER: usize = 4096;
@@ -230,7 +231,9 @@ pub fn read_npy(path: &Path) -> Result<Images> {
 /// # Errors
 /// The file cannot be written; what stood there before still does.
 pub fn write_npy(path: &Path, levels: ArrayView4<'_, u16>) -> Result<()> {
-    replace::file(path, |file| Ok(levels.write_npy(file)?))
+    let mut content = Vec::new();
+    levels.write_npy(&mut content).with_context(|| path.display().to_string())?;
+    Ok(write_atomic(path, &content)?)
 }
 
 #[cfg(test)]
@@ -298,7 +301,7 @@ mod tests {
         let levels = Array4::from_shape_fn((100, 2, 2, 1), |(n, y, x, _)| (n + y + x) as u16 % 50);
         write_npy(&path, levels.view())?;
         let labels = Array1::from_shape_fn(100, |n| n as u8 % 4);
-        replace::file(&folder.path().join("codes.labels.npy"), |file| Ok(labels.write_npy(file)?))?;
+        labels.write_npy(fs::File::create(folder.path().join("codes.labels.npy"))?)?;
         let mut config = DataConfig { data: path.display().to_string(), ..DataConfig::default() };
         let data = super::super::load(&config)?;
         assert_eq!((data.num_levels, data.label_names.len()), (50, 4));

@@ -2,20 +2,15 @@
 //!
 //! Level l of L is stored as the byte `round(255 l / (L - 1))`, so that a picture holds levels exactly for L up to 256.
 
-use std::{
-    io::{BufReader, Cursor},
-    path::Path,
-};
+use std::{io::Cursor, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use core_layers::checkpoint::write_atomic;
-use image::{DynamicImage, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis};
 
-/// Longest side of a picture that is read.
-const MAX_SIDE: u32 = 16_384;
-/// Most bytes that a picture may take when decoded.
-const MAX_BYTES: u64 = 512 << 20;
+use super::decode;
+
 /// Small images are enlarged until they are at least so high in a sheet.
 const LEAST_HEIGHT: usize = 48;
 const GAP: usize = 2;
@@ -113,16 +108,7 @@ fn write_png(path: &Path, image: &DynamicImage) -> Result<()> {
 /// # Errors
 /// One line with the file's name.
 pub fn open_image(path: &Path) -> Result<DynamicImage> {
-    let name = || path.display().to_string();
-    let file = std::fs::File::open(path).with_context(name)?;
-    let mut reader =
-        ImageReader::new(BufReader::new(file)).with_guessed_format().with_context(name)?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    reader.decode().with_context(name)
+    decode::decode(&decode::read(path)?).with_context(|| path.display().to_string())
 }
 
 /// A picture as levels `[H, W, C]`, exactly.
