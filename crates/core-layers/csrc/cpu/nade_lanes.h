@@ -1,7 +1,7 @@
 // The loops of nade.cpp for one instruction set. Included once for each, inside a namespace of its own, with
 // LANES (floats in a register, a divisor of 16) and TARGET (the attribute that names the instructions) defined.
 //
-// `levels` is L when it is known at compile time, 0 otherwise; I is the number of images that share each load of W and V.
+// I images share each load of W and V. LEVELS is L where it is known at compile time, else 0.
 
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t Bits __attribute__((vector_size(4 * LANES)));

@@ -41,6 +41,7 @@ unsafe extern "C" {
         ws: *const C_tensor,
         bs: *const C_tensor,
         vs: *const C_tensor,
+        widest: c_int,
         logits: *mut *mut C_tensor,
     ) -> c_int;
 }
@@ -215,7 +216,7 @@ pub(crate) fn autocast_nest(up: bool) -> Result<(), TorchError> {
     check(unsafe { cl_autocast_nest(c_int::from(up)) })
 }
 
-/// The kernel behind [`super::nade::logits`].
+/// The kernel behind [`super::nade::logits`], with registers of at most `widest` floats.
 ///
 /// # Errors
 /// When a tensor is not f32 on the CPU, or the shapes do not match.
@@ -224,12 +225,20 @@ pub(crate) fn nade_logits(
     ws: &Tensor,
     bs: &Tensor,
     vs: &Tensor,
+    widest: c_int,
 ) -> Result<Tensor, TorchError> {
     let mut logits = std::ptr::null_mut();
     // SAFETY: four live tensors, which the shim checks before it reads them; `logits` outlives the call and, when that
     // succeeds, holds a tensor that nobody else owns.
     unsafe {
-        check(cl_nade_logits(xs.as_ptr(), ws.as_ptr(), bs.as_ptr(), vs.as_ptr(), &raw mut logits))?;
+        check(cl_nade_logits(
+            xs.as_ptr(),
+            ws.as_ptr(),
+            bs.as_ptr(),
+            vs.as_ptr(),
+            widest,
+            &raw mut logits,
+        ))?;
         Ok(Tensor::from_ptr(logits))
     }
 }

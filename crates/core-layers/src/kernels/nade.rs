@@ -1,12 +1,15 @@
 //! The logits of a NADE without tensors of `[N, B, H]`: `csrc/cpu/nade.cpp` on the CPU in f32, else the plain formula.
 //!
-//! `logits[b, k] = V_k h_k`, `h_k = sigmoid(c + sum_{j<k} W_j x[b, j])` (Uria et al., "Neural Autoregressive Distribution
-//! Estimation", 2016, equations 4 to 6, <https://arxiv.org/abs/1605.02226>).
+//! `logits[b, k] = V_k h_k`, `h_k = sigmoid(c + sum_{j<k} W_j x[b, j])` (Uria et al., "Neural Autoregressive
+//! Distribution Estimation", 2016, equations 4 to 6, <https://arxiv.org/abs/1605.02226>).
 //! Letters: B batch, N pixels in draw order, H hidden units, L levels.
 
 use tch::{Device, Kind, Tensor};
 
 use super::ffi;
+
+/// Floats in the widest registers that the kernel has loops for.
+const WIDEST: i32 = 16;
 
 /// Logits of all conditionals of a NADE, without the output bias.
 ///
@@ -24,7 +27,7 @@ pub fn logits(xs: &Tensor, ws: &Tensor, bs: &Tensor, vs: &Tensor) -> Tensor {
     if !fused {
         return plain_logits(xs, ws, bs, vs);
     }
-    ffi::nade_logits(xs, ws, bs, vs).unwrap_or_else(|error| panic!("{error}"))
+    ffi::nade_logits(xs, ws, bs, vs, WIDEST).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The definition of [`logits`], in libtorch's operations: any device, kind and derivative.
@@ -72,7 +75,7 @@ mod tests {
         fn run(
             &self,
             kind: Kind,
-            logits: fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Tensor,
+            logits: impl Fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Tensor,
         ) -> Vec<Tensor> {
             let [xs, ws, bs, vs] = self
                 .tensors
@@ -107,14 +110,16 @@ mod tests {
     fn kernel_is_its_twin_in_double_precision_with_every_gradient() {
         for shape in SHAPES {
             let case = Case::new(shape);
-            let (fused, exact) =
-                (case.run(Kind::Float, logits), case.run(Kind::Double, plain_logits));
-            for (name, (xs, exact)) in
-                ["logits", "x", "W", "c", "V"].iter().zip(fused.iter().zip(&exact))
-            {
-                assert_eq!(xs.size(), exact.size());
-                let error = distance(xs, exact);
-                assert!(error < 2e-6, "{name} at {shape:?} is off by {error}");
+            let exact = case.run(Kind::Double, plain_logits);
+            for widest in [4, 8, WIDEST] {
+                let fused = case.run(Kind::Float, |xs, ws, bs, vs| {
+                    ffi::nade_logits(xs, ws, bs, vs, widest).unwrap()
+                });
+                for (i, name) in ["logits", "x", "W", "c", "V"].iter().enumerate() {
+                    assert_eq!(fused[i].size(), exact[i].size());
+                    let error = distance(&fused[i], &exact[i]);
+                    assert!(error < 2e-6, "{name} at {shape:?}, {widest} lanes, is off by {error}");
+                }
             }
         }
     }
@@ -171,9 +176,21 @@ mod tests {
         let case = Case::new([5, 6, 65, 2]);
         let [xs, ws, bs, vs] = &case.tensors;
         let _ = xs.get(1).get(2).fill_(f64::NAN);
-        let nan = logits(xs, ws, bs, vs).isnan();
-        assert!(nan.equal(&plain_logits(xs, ws, bs, vs).isnan()));
-        assert_eq!(nan.sum(Kind::Int64).int64_value(&[]), 3 * 2);
+        let expected = plain_logits(xs, ws, bs, vs).isnan();
+        assert_eq!(expected.sum(Kind::Int64).int64_value(&[]), 3 * 2);
+        for widest in [4, 8, WIDEST] {
+            let nan = ffi::nade_logits(xs, ws, bs, vs, widest).unwrap().isnan();
+            assert!(nan.equal(&expected), "{widest} lanes");
+        }
+    }
+
+    #[test]
+    fn second_derivatives_are_refused_rather_than_zero() {
+        let [xs, ws, bs, vs] = Case::new([2, 3, 4, 2]).tensors;
+        let ws = ws.set_requires_grad(true);
+        let sum = logits(&xs, &ws, &bs, &vs).sum(Kind::Float);
+        let error = Tensor::f_run_backward(&[sum], &[ws], true, true).unwrap_err().to_string();
+        assert!(error.contains("no second derivative"), "{error}");
     }
 
     #[test]
