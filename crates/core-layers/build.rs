@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .files(["csrc/optim.cpp", "csrc/guards.cpp"])
+        .files(["csrc/optim.cpp", "csrc/guards.cpp", "csrc/cpu/nade.cpp"])
         .compile("core_layers_shim");
     Ok(())
 }
