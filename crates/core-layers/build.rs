@@ -27,10 +27,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .warnings(false) // libtorch's headers are not clean under -Wall
         .opt_level(3)
         .flag("-fopenmp") // at::parallel_for is an inline `#pragma omp`: without it, one thread
+        .flag("-fno-trapping-math") // lets comparisons in a loop become vector masks
+        .flag("-fno-math-errno")
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .files(["csrc/optim.cpp", "csrc/guards.cpp", "csrc/cpu/nade.cpp"])
+        .files(["csrc/optim.cpp", "csrc/guards.cpp"])
+        .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp", "csrc/cpu/nade.cpp"])
         .compile("core_layers_shim");
     Ok(())
 }

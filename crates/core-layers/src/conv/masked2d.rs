@@ -6,7 +6,10 @@
 
 use tch::{Device, Kind, Tensor, nn};
 
-use crate::ConfigError;
+use crate::{
+    ConfigError,
+    kernels::ffi::{self, Summand},
+};
 
 /// What a [`MaskedConv2d`] may see (van den Oord et al., "Pixel Recurrent Neural Networks", 2016, section 3.4,
 /// <https://arxiv.org/abs/1601.06759>, for A and B; "Conditional Image Generation with PixelCNN Decoders", 2016,
@@ -194,6 +197,29 @@ impl nn::Module for MaskedConv2d {
     /// # Shape
     /// `[B, I, H, W]` to `[B, O, H, W]`.
     fn forward(&self, xs: &Tensor) -> Tensor {
+        if !ffi::takes(xs) {
+            return self.plain(xs);
+        }
+        ffi::conv_sum(&[self.summand(xs)], &self.bs)
+            .unwrap_or_else(|error| panic!("a masked convolution: {error}"))
+    }
+}
+
+impl MaskedConv2d {
+    /// `self(xs) + other(ys)`, on the CPU as one matrix product.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn sum(&self, xs: &Tensor, other: &Self, ys: &Tensor) -> Tensor {
+        if !ffi::takes(xs) || !ffi::takes(ys) {
+            return self.plain(xs) + other.plain(ys);
+        }
+        ffi::conv_sum(&[self.summand(xs), other.summand(ys)], &(&self.bs + &other.bs))
+            .unwrap_or_else(|error| panic!("a sum of masked convolutions: {error}"))
+    }
+
+    /// The definition; `forward` does the same as a matrix product where it can.
+    fn plain(&self, xs: &Tensor) -> Tensor {
         let (_, _, rows, columns) = xs.size4().expect("an image batch has four axes");
         let dilation = self.config.dilation;
         let padding = self.config.kernel_size.map(|size| size / 2 * dilation);
@@ -201,6 +227,15 @@ impl nn::Module for MaskedConv2d {
         xs.conv2d(&self.live_ws(), Some(&self.bs), [1, 1], padding, [dilation, dilation], 1)
             .narrow(2, 0, rows)
             .narrow(3, 0, columns) // [B, O, H, W]
+    }
+
+    fn summand<'a>(&self, xs: &'a Tensor) -> Summand<'a> {
+        Summand {
+            xs,
+            ws: self.live_ws(),
+            centre: self.config.kernel_size.map(|size| size / 2),
+            dilation: self.config.dilation,
+        }
     }
 }
 
@@ -245,115 +280,4 @@ fn group_mask(in_channels: i64, out_channels: i64, config: &MaskedConv2dConfig) 
 }
 
 #[cfg(test)]
-mod tests {
-    use anyhow::Result;
-    use tch::nn::Module;
-
-    use super::*;
-
-    fn live_table(kernel_size: [i64; 2], mask: Mask) -> Vec<Vec<u8>> {
-        let vs = nn::VarStore::new(Device::Cpu);
-        let conv = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new(kernel_size, mask))
-            .unwrap();
-        let mut table = vec![vec![0; kernel_size[1] as usize]; kernel_size[0] as usize];
-        for tap in conv.taps() {
-            table[(tap.dy + kernel_size[0] / 2) as usize][(tap.dx + kernel_size[1] / 2) as usize] =
-                1;
-        }
-        table
-    }
-
-    #[test]
-    fn masks_are_the_papers() {
-        assert_eq!(live_table([3, 3], Mask::A), [[1, 1, 1], [1, 0, 0], [0, 0, 0]]);
-        assert_eq!(live_table([3, 3], Mask::B), [[1, 1, 1], [1, 1, 0], [0, 0, 0]]);
-        assert_eq!(live_table([3, 3], Mask::Above), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
-        assert_eq!(live_table([3, 3], Mask::UpToRow), [[1, 1, 1], [1, 1, 1], [0, 0, 0]]);
-        assert_eq!(live_table([1, 5], Mask::A), [[1, 1, 0, 0, 0]]);
-        assert_eq!(live_table([1, 5], Mask::B), [[1, 1, 1, 0, 0]]);
-        assert_eq!(live_table([1, 1], Mask::B), [[1]]);
-        let table = live_table([7, 7], Mask::A);
-        assert_eq!(table[..3], vec![vec![1; 7]; 3]);
-        assert_eq!(table[3], [1, 1, 1, 0, 0, 0, 0]);
-        assert_eq!(table[4..], vec![vec![0; 7]; 3]);
-    }
-
-    #[test]
-    fn colours_see_earlier_colours_in_both_halves() -> Result<()> {
-        let vs = nn::VarStore::new(Device::Cpu);
-        for (mask, wanted) in [
-            (Mask::A, [[0, 0, 0], [1, 0, 0], [1, 1, 0]]),
-            (Mask::B, [[1, 0, 0], [1, 1, 0], [1, 1, 1]]),
-        ] {
-            let config = MaskedConv2dConfig {
-                groups: 3,
-                halves: 2,
-                ..MaskedConv2dConfig::new([3, 3], mask)
-            };
-            let conv = MaskedConv2d::new(&vs.root(), 3, 6, config)?;
-            let centre = conv.taps().pop().expect("the centre is the last tap");
-            assert_eq!((centre.dy, centre.dx), (0, 0));
-            for output in 0..6 {
-                for input in 0..3 {
-                    let live = centre.ws.double_value(&[output, input]) != 0.;
-                    assert_eq!(
-                        live,
-                        wanted[output as usize % 3][input as usize] == 1,
-                        "{mask:?} {output} {input}"
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn the_cropped_convolution_is_the_masked_one() -> Result<()> {
-        let options = (Kind::Double, Device::Cpu);
-        for (kernel_size, mask, dilation) in [
-            ([3, 3], Mask::A, 1),
-            ([7, 7], Mask::B, 1),
-            ([3, 3], Mask::UpToRow, 2),
-            ([5, 3], Mask::Above, 1),
-            ([1, 5], Mask::A, 2),
-            ([1, 3], Mask::B, 4),
-        ] {
-            let mut vs = nn::VarStore::new(Device::Cpu);
-            let config =
-                MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
-            let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
-            vs.double();
-            let padding = kernel_size.map(|size| size / 2 * dilation);
-            let xs = Tensor::randn([2, 2, 5, 6], options);
-            let full = xs.conv2d(&conv.ws, Some(&conv.bs), [1, 1], padding, [dilation; 2], 1); // dead weights start at 0
-            let difference = (conv.forward(&xs) - full).abs().max().double_value(&[]);
-            assert!(difference < 1e-12, "{kernel_size:?} {mask:?}: {difference}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn a_dead_weight_has_no_effect_and_no_gradient() -> Result<()> {
-        let vs = nn::VarStore::new(Device::Cpu);
-        let conv = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new([3, 3], Mask::A))?;
-        let xs = Tensor::randn([1, 1, 4, 4], (Kind::Float, Device::Cpu));
-        let before = conv.forward(&xs);
-        tch::no_grad(|| conv.ws.narrow(2, 1, 2).narrow(3, 1, 2).fill_(9.));
-        let after = conv.forward(&xs);
-        assert_eq!(before, after);
-        after.square().sum(Kind::Float).backward();
-        assert_eq!(
-            conv.ws.grad().narrow(2, 1, 2).narrow(3, 1, 2).abs().max().double_value(&[]),
-            0.
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn an_even_kernel_is_refused() {
-        let vs = nn::VarStore::new(Device::Cpu);
-        let error = MaskedConv2d::new(&vs.root(), 1, 1, MaskedConv2dConfig::new([2, 3], Mask::A))
-            .unwrap_err();
-        assert_eq!(error.to_string(), "kernel height is 2, but must be odd");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_double, c_int};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -44,6 +44,15 @@ unsafe extern "C" {
         widest: c_int,
         logits: *mut *mut C_tensor,
     ) -> c_int;
+    fn cl_conv_sum(
+        xs: *const *const C_tensor,
+        ws: *const *const C_tensor,
+        count: c_int,
+        bias: *const C_tensor,
+        geometry: *const i64,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
+    fn cl_gate(pre: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
 }
 
 /// What libtorch said when it refused, its first line only.
@@ -178,6 +187,86 @@ pub(crate) fn lerp(averages: &[Tensor], values: &[Tensor], weight: f64) -> Resul
     })
 }
 
+/// One summand of [`conv_sum`].
+#[derive(Debug)]
+pub(crate) struct Summand<'a> {
+    /// `[B, C, H, W]`.
+    pub(crate) xs: &'a Tensor,
+    /// `[O, C, R, S]`.
+    pub(crate) ws: Tensor,
+    /// The tap of the window that reads the output's own pixel, row and column; it may lie outside the window.
+    pub(crate) centre: [i64; 2],
+    /// Pixels between two taps.
+    pub(crate) dilation: i64,
+}
+
+/// Whether [`conv_sum`] and [`gate`] can take `xs`: float32 or bfloat16 images on the CPU.
+pub(crate) fn takes(xs: &Tensor) -> bool {
+    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16) && xs.dim() == 4
+}
+
+/// The sum of one or two convolutions and a bias `[O]`, in bfloat16 under autocast or for bfloat16 inputs.
+///
+/// # Errors
+/// When shapes do not fit, the tensors are not on the CPU, or libtorch refuses.
+///
+/// # Shape
+/// `[B, O, H, W]`, channels last.
+pub(crate) fn conv_sum(summands: &[Summand<'_>], bias: &Tensor) -> Result<Tensor, TorchError> {
+    let Some(first) = summands.first().filter(|_| summands.len() <= 2) else {
+        return Err(TorchError(format!("{} summands, not one or two", summands.len())));
+    };
+    for Summand { xs, ws, dilation, .. } in summands {
+        let (image, like, window) = (xs.size(), first.xs.size(), ws.size());
+        let fits = takes(xs)
+            && ws.device() == Device::Cpu
+            && window.len() == 4
+            && [window[0]] == *bias.size()
+            && window[1] == image[1]
+            && (image[0], &image[2..]) == (like[0], &like[2..])
+            && *dilation >= 1;
+        if !fits {
+            return Err(TorchError(format!(
+                "windows {window:?} of images {image:?}, dilated {dilation}"
+            )));
+        }
+    }
+    let geometry: Vec<i64> =
+        summands.iter().flat_map(|it| [it.centre[0], it.centre[1], it.dilation]).collect();
+    let xs: Vec<_> = summands.iter().map(|it| it.xs.as_ptr()).collect();
+    let ws: Vec<_> = summands.iter().map(|it| it.ws.as_ptr()).collect();
+    let mut out = std::ptr::null_mut();
+    // SAFETY: as many live tensors and triples as the count says, whose shapes fit as checked above; the shim reads no
+    // pixel outside the images. `from_ptr` takes the tensor that the shim made.
+    unsafe {
+        check(cl_conv_sum(
+            xs.as_ptr(),
+            ws.as_ptr(),
+            summands.len() as c_int,
+            bias.as_ptr(),
+            geometry.as_ptr(),
+            &raw mut out,
+        ))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
+/// `tanh(a) sigmoid(b)` of the first and the second half of the channels, `[B, 2 C, H, W]` to `[B, C, H, W]`.
+///
+/// # Errors
+/// When [`takes`] is false, the channels are odd, or libtorch refuses.
+pub(crate) fn gate(pre: &Tensor) -> Result<Tensor, TorchError> {
+    if !takes(pre) || pre.size()[1] % 2 == 1 {
+        return Err(TorchError(format!("no gate of {pre:?}")));
+    }
+    let mut out = std::ptr::null_mut();
+    // SAFETY: a live tensor whose kind and shape were checked; `from_ptr` takes the tensor that the shim made.
+    unsafe {
+        check(cl_gate(pre.as_ptr(), &raw mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
 /// Autocast of one device type: whether it is on, and to which scalar type (libtorch's number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AutocastState {
@@ -252,7 +341,7 @@ mod tests {
     #[test]
     fn a_refusal_of_libtorch_is_one_line() {
         let mixed =
-            [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, tch::Device::Cpu))];
+            [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, Device::Cpu))];
         let message = clip_grad_norm(&mixed, 1.0).unwrap_err().to_string();
         assert!(message.starts_with("libtorch: ") && message.lines().count() == 1, "{message}");
     }

@@ -101,9 +101,8 @@ impl Block {
 
     fn forward(&self, v: &Tensor, h: &Tensor, condition: &Condition) -> (Tensor, Tensor) {
         let v = self.vertical.forward(v); // [B, 2 C, H, W]
-        let above = self.link.forward(&v);
-        let left = self.horizontal.forward(h); // [B, 2 C, H, W]
-        let gated = gate(&self.horizontal_bias.add(left + above, condition)); // [B, C, H, W]
+        let left = self.horizontal.sum(h, &self.link, &v); // [B, 2 C, H, W]
+        let gated = gate(&self.horizontal_bias.add(left, condition)); // [B, C, H, W]
         (gate(&self.vertical_bias.add(v, condition)), h + self.output.forward(&gated))
     }
 
