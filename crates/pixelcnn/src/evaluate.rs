@@ -63,6 +63,28 @@ fn batch_nats(model: &Model, xs: &Tensor, context: &ImageContext) -> Vec<f64> {
     Vec::try_from(nats).expect("a flat double tensor is a vector")
 }
 
+/// Mean nats of each pixel `[H W]`, its colours together.
+pub fn nats_by_pixel(model: &Model, images: &Images, device: Device) -> Vec<f64> {
+    let colours = model.config().image().colours;
+    let all: Vec<usize> = (0..images.len()).collect();
+    let mut total = vec![0.; (model.config().image().dims() / colours) as usize];
+    for rows in all.chunks(BATCH) {
+        let xs = batch(images, rows, device);
+        let log_probs = tch::no_grad(|| {
+            model.conditionals(&model.embed(&xs), &context(model, images, rows)).log_prob(&xs)
+        });
+        let by_pixel = log_probs
+            .reshape([rows.len() as i64, -1, colours])
+            .sum_dim_intlist([0i64, 2].as_slice(), false, Kind::Double)
+            .to_device(Device::Cpu);
+        let by_pixel: Vec<f64> = Vec::try_from(by_pixel).expect("a flat double tensor is a vector");
+        for (total, log_prob) in total.iter_mut().zip(by_pixel) {
+            *total -= log_prob / images.len() as f64;
+        }
+    }
+    total
+}
+
 /// Nats averaged over the orders of a MADE: `-log mean_k p_k(x)`. For any other model there is one order.
 pub fn nats_over_orders(model: &mut Model, images: &Images, device: Device) -> Tally {
     let orders: Vec<Tally> = (0..model.num_orders() as u64)
@@ -110,6 +132,29 @@ pub fn posterior(nats: &[f64]) -> Vec<f64> {
     let log_probs: Vec<f64> = nats.iter().map(|nats| -nats).collect();
     let evidence = log_sum_exp(&log_probs);
     log_probs.iter().map(|log_prob| log_prob - evidence).collect()
+}
+
+/// `log p(y | x_<known)` of one image `[1, H, W, C]` whose first `known` values are given.
+pub fn posterior_of_prefix(
+    model: &Model,
+    given: ArrayView4<'_, u16>,
+    known: usize,
+    device: Device,
+) -> Vec<f64> {
+    let classes = model.config().classes();
+    let images = Images::new(given.to_owned(), None);
+    let xs = batch(&images, &vec![0; classes as usize], device);
+    let context = ImageContext::labels((0..classes as u32).collect());
+    let log_prob = tch::no_grad(|| model.conditionals(&model.embed(&xs), &context).log_prob(&xs));
+    let nats = -log_prob.narrow(1, 0, known as i64).sum_dim_intlist(
+        [1i64].as_slice(),
+        false,
+        Kind::Double,
+    );
+    posterior(
+        &Vec::<f64>::try_from(nats.to_device(Device::Cpu))
+            .expect("a flat double tensor is a vector"),
+    )
 }
 
 /// `-log p(x)` with the class unknown: `-log mean_y p(x | y)`.

@@ -37,6 +37,14 @@ unsafe extern "C" {
         count: c_int,
         weight: c_double,
     ) -> c_int;
+    fn cl_nade_logits(
+        xs: *const C_tensor,
+        ws: *const C_tensor,
+        bs: *const C_tensor,
+        vs: *const C_tensor,
+        widest: c_int,
+        logits: *mut *mut C_tensor,
+    ) -> c_int;
     fn cl_conv_sum(
         xs: *const *const C_tensor,
         ws: *const *const C_tensor,
@@ -334,6 +342,33 @@ pub(crate) fn autocast_nest(up: bool) -> Result<(), TorchError> {
 pub(crate) fn keep_memory() {
     // SAFETY: no arguments; it only changes two numbers of the allocator.
     unsafe { cl_keep_memory() }
+}
+
+/// The kernel behind [`super::nade::logits`], with registers of at most `widest` floats.
+///
+/// # Errors
+/// When a tensor is not f32 on the CPU, or the shapes do not match.
+pub(crate) fn nade_logits(
+    xs: &Tensor,
+    ws: &Tensor,
+    bs: &Tensor,
+    vs: &Tensor,
+    widest: c_int,
+) -> Result<Tensor, TorchError> {
+    let mut logits = std::ptr::null_mut();
+    // SAFETY: four live tensors, which the shim checks before it reads them; `logits` outlives the call and, when that
+    // succeeds, holds a tensor that nobody else owns.
+    unsafe {
+        check(cl_nade_logits(
+            xs.as_ptr(),
+            ws.as_ptr(),
+            bs.as_ptr(),
+            vs.as_ptr(),
+            widest,
+            &raw mut logits,
+        ))?;
+        Ok(Tensor::from_ptr(logits))
+    }
 }
 
 #[cfg(test)]

@@ -5,3 +5,4 @@
 pub mod exact;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod ffi;
+pub mod nade;

@@ -1,6 +1,11 @@
 //! The commands of this crate, used by its own binary and by `chainrule pixelcnn`. The only room that prints.
 #![expect(clippy::print_stdout, reason = "results go to stdout, from here")]
 
+mod audit;
+mod compress;
+mod demo;
+mod evaluate;
+mod sample;
 mod train;
 
 use std::path::PathBuf;
@@ -19,7 +24,25 @@ use crate::trained::{Trained, Weights};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Fit a model to images and write it to a run folder.
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
+    /// How probable images are: bits per dimension, nats per image.
+    Evaluate(evaluate::EvaluateArgs),
+    /// Which class images belong to, by Bayes' rule from a class-conditional model.
+    Classify(evaluate::ClassifyArgs),
+    /// Draw images.
+    Sample(sample::SampleArgs),
+    /// Draw endings of an image whose top rows are given.
+    Complete(sample::CompleteArgs),
+    /// Write images to a .chr file without loss.
+    Compress(compress::CompressArgs),
+    /// Restore the images of a .chr file.
+    Decompress(compress::DecompressArgs),
+    /// Check that a model keeps the laws that its probabilities rest on.
+    Audit(audit::AuditArgs),
+    /// Describe a checkpoint or a preset.
+    Info(audit::InfoArgs),
+    /// Train on the embedded digits, compress them, draw some: what runs where no command is given.
+    Demo(demo::DemoArgs),
 }
 
 /// Carries out `command`, or the demo.
@@ -27,9 +50,20 @@ pub enum Command {
 /// # Errors
 /// Whatever kept the command from finishing, in one line.
 pub fn run(command: Option<Command>) -> Result<()> {
+    // a wrong CHAINRULE_SIMD is said before anything is done
+    core_layers::kernels::exact::Variant::detect()?;
     match command {
-        Some(Command::Train(args)) => train::run(args),
-        None => Ok(()),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Evaluate(args)) => evaluate::run(&args),
+        Some(Command::Classify(args)) => evaluate::classify(&args),
+        Some(Command::Sample(args)) => sample::run(&args),
+        Some(Command::Complete(args)) => sample::complete(&args),
+        Some(Command::Compress(args)) => compress::run(&args),
+        Some(Command::Decompress(args)) => compress::decompress_file(&args),
+        Some(Command::Audit(args)) => audit::run(&args),
+        Some(Command::Info(args)) => audit::info(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        None => demo::run(&demo::DemoArgs::default()),
     }
 }
 

@@ -51,7 +51,7 @@ pub struct TrainArgs {
 }
 
 /// Runs `train`.
-pub(super) fn run(args: TrainArgs) -> Result<()> {
+pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let mut run = args.start()?;
     if args.resume.is_none() {
         let before = run.model.clone();
@@ -188,7 +188,7 @@ fn field(run: &Run, name: &str) -> Result<String> {
 }
 
 /// Takes shape, levels and classes from the images: a preset fits any set.
-fn fit_to_data(run: &mut Run) -> Result<()> {
+pub(super) fn fit_to_data(run: &mut Run) -> Result<()> {
     run.data.validate()?;
     let dataset = data::load(&run.data)?;
     let shape = dataset.train.levels.shape().to_vec();

@@ -7,14 +7,18 @@
 mod binarize;
 mod config;
 mod dataset;
+mod decode;
 mod digits;
 mod draw;
+mod emoji;
 mod fetched;
+mod folder;
 mod hash;
 mod images;
 mod mnist;
 mod npy;
-mod replace;
+mod photos;
+mod picture;
 mod split;
 mod texture;
 
@@ -26,7 +30,8 @@ pub use config::{Binarize, DataConfig};
 pub use dataset::Dataset;
 pub use draw::order;
 pub use images::Images;
-pub use npy::write_npy;
+pub use npy::{read_npy, write_npy};
+pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};
 pub use split::Split;
 
 /// Reads the images that a configuration names.
@@ -38,12 +43,16 @@ pub fn load(config: &DataConfig) -> Result<Dataset> {
     let source = match config.data.as_str() {
         "digits" => digits::read(config)?,
         "mnist" => mnist::read(config)?,
+        "emoji" => emoji::read(config)?,
+        "photos" => photos::read(config)?,
         "noise" | "markov" | "ising" => texture::read(config)?,
         path if Path::new(path).extension().is_some_and(|end| end == "npy") => {
             npy::read(Path::new(path), config)?
         }
+        path if Path::new(path).is_dir() => folder::read(Path::new(path), config)?,
         path => bail!(
-            "{path}: no such data; there are digits, mnist, noise, markov, ising and a path to an .npy file"
+            "{path}: no such data; there are digits, mnist, emoji, photos, noise, markov, ising, a folder of pictures \
+             and a path to an .npy file"
         ),
     };
     Dataset::new(source, config)

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use core_layers::checkpoint::write_atomic;
 use ndarray::{Array4, ArrayView4};
 use ndarray_npy::WriteNpyExt;
 
 use super::dataset::Source;
 use super::hash::FileDigest;
-use super::{DataConfig, Images, Split, replace};
+use super::{DataConfig, Images, Split};
 
 /// Longest header that is read, bytes; what `NumPy` writes for images has 118.
 const MAX_HEADER: usize = 4096;
@@ -213,12 +214,26 @@ pub(super) fn read(path: &Path, config: &DataConfig) -> Result<Source> {
     })
 }
 
+/// All images of one array file, with the labels of `STEM.labels.npy` beside it where there are such.
+///
+/// # Errors
+/// One line on a file that cannot be read or holds something else.
+pub fn read_npy(path: &Path) -> Result<Images> {
+    let levels = Npy::open(path)?.images()?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!("{name}.labels.npy"));
+    let labels = beside.exists().then(|| Npy::open(&beside)?.labels(levels.dim().0, 65_536));
+    Ok(Images::new(levels, labels.transpose()?))
+}
+
 /// Writes levels `[N, H, W, C]` as an array file of 16-bit numbers.
 ///
 /// # Errors
 /// The file cannot be written; what stood there before still does.
 pub fn write_npy(path: &Path, levels: ArrayView4<'_, u16>) -> Result<()> {
-    replace::file(path, |file| Ok(levels.write_npy(file)?))
+    let mut content = Vec::new();
+    levels.write_npy(&mut content).with_context(|| path.display().to_string())?;
+    Ok(write_atomic(path, &content)?)
 }
 
 #[cfg(test)]
@@ -286,7 +301,7 @@ mod tests {
         let levels = Array4::from_shape_fn((100, 2, 2, 1), |(n, y, x, _)| (n + y + x) as u16 % 50);
         write_npy(&path, levels.view())?;
         let labels = Array1::from_shape_fn(100, |n| n as u8 % 4);
-        replace::file(&folder.path().join("codes.labels.npy"), |file| Ok(labels.write_npy(file)?))?;
+        labels.write_npy(fs::File::create(folder.path().join("codes.labels.npy"))?)?;
         let mut config = DataConfig { data: path.display().to_string(), ..DataConfig::default() };
         let data = super::super::load(&config)?;
         assert_eq!((data.num_levels, data.label_names.len()), (50, 4));

@@ -7,7 +7,8 @@
 //!
 //! Differs: inputs are levels spread over `[-1, 1]`, and L levels take a softmax where the paper has two and a sigmoid.
 
-use tch::{Kind, Tensor, nn};
+use core_layers::kernels;
+use tch::{Tensor, nn};
 
 use super::{positions, to_vec};
 use crate::config::NadeConfig;
@@ -59,18 +60,12 @@ impl Nade {
     pub(super) fn forward(&self, embedded: &Tensor) -> Tensor {
         let order: Vec<i64> = self.order.iter().map(|&position| i64::from(position)).collect();
         let order = Tensor::from_slice(&order).to_device(embedded.device());
-        let xs = embedded.squeeze_dim(-1).tr().index_select(0, &order); // [N, B], in draw order
+        let xs = embedded.squeeze_dim(-1).index_select(1, &order); // [B, N], in draw order
         let ws = self.ws.index_select(0, &order); // [N, H]
-        let terms = xs.unsqueeze(-1) * ws.unsqueeze(1); // [N, B, H]
-        let known = terms
-            .narrow(0, 0, terms.size()[0] - 1)
-            .cumsum(0, Kind::Float)
-            .constant_pad_nd([0, 0, 0, 0, 1, 0]);
-        let hidden = (known + &self.bs).sigmoid(); // [N, B, H]
-        let logits = hidden.bmm(&self.vs.index_select(0, &order)); // [N, B, L]
+        let vs = self.vs.index_select(0, &order); // [N, H, L]
+        let logits = kernels::nade::logits(&xs, &ws, &self.bs, &vs); // [B, N, L]
         let position_to_draw = order.argsort(0, false);
-        let logits = logits.index_select(0, &position_to_draw) + self.output_bias.unsqueeze(1);
-        logits.transpose(0, 1) // [B, N, L]
+        logits.index_select(1, &position_to_draw) + &self.output_bias
     }
 
     /// A copy of the weights.

@@ -1,0 +1,256 @@
+//! `audit` and `info`: what a checkpoint is, and whether it keeps the laws.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use core_layers::{
+    Autoregressive, ConfigError,
+    audit::{self, Law},
+    plot::heat_map,
+};
+use serde_json::json;
+use tch::{Device, nn};
+
+use super::{ModelArgs, print_json};
+use crate::{
+    config::{PRESETS, preset},
+    model::{ImageContext, Model, parameters},
+    sample::{CachedEngine, ExactEngine},
+    trained::{Trained, Weights},
+};
+
+/// Flags of `audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pixelcnn audit runs/digits --out receptive-field.png")]
+pub struct AuditArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Positions whose causality is proved, spread over the image; 0 takes all.
+    #[arg(long, default_value_t = 48)]
+    positions: usize,
+    /// Seed of the images that the laws are tried on.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A PNG of what the middle pixel depends on.
+    #[arg(long, value_name = "PNG")]
+    out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `audit`: an error where a law is broken.
+pub(super) fn run(args: &AuditArgs) -> Result<()> {
+    let (trained, device) = args.model.load()?;
+    let model = &trained.model;
+    ensure!(
+        model.config().context_channels() == 0,
+        "a model of a context map needs its map to be audited"
+    );
+    let laws = laws(model, device, args)?;
+    let field = ReceptiveField::measure(model, args.seed);
+    if let Some(path) = &args.out {
+        field.draw(path)?;
+    }
+    let broken = laws.iter().filter(|law| !law.holds()).count();
+    if args.json {
+        print_json(&json!({
+            "model": model.config().kind(),
+            "laws": laws.iter().map(|law| json!({
+                "name": law.name, "figure": law.figure, "limit": law.limit, "holds": law.holds(), "detail": law.detail,
+            })).collect::<Vec<_>>(),
+            "seen_percent": field.seen_percent,
+            "blind_spot_percent": field.blind_percent,
+        }));
+    } else {
+        for law in &laws {
+            let verdict = if law.holds() { "holds " } else { "BROKEN" };
+            println!(
+                "{verdict} {:<34} {:>9.2e} (at most {:.0e}); {}",
+                law.name, law.figure, law.limit, law.detail
+            );
+        }
+        println!("{field}");
+        if let Some(path) = &args.out {
+            println!("{}", path.display());
+        }
+    }
+    ensure!(broken == 0, "{}: {broken} of {} laws broken", args.model.model.display(), laws.len());
+    Ok(())
+}
+
+fn laws(model: &Model, device: Device, args: &AuditArgs) -> Result<Vec<Law>> {
+    const ROWS: usize = 3;
+    let classes = model.config().classes() as u32;
+    let context = match classes {
+        0 => ImageContext::none(ROWS),
+        _ => ImageContext::labels((0..ROWS as u32).map(|row| row % classes).collect()),
+    };
+    let positions = if args.positions == 0 { usize::MAX } else { args.positions };
+    let exact = ExactEngine::new(model)?;
+    let mut laws = vec![
+        audit::causality(model, &context, positions, args.seed),
+        audit::sums_to_one(model, &context, args.seed),
+        audit::steppers_agree(model, &exact, &context, args.seed),
+        audit::batch_invariance(&exact, &context, args.seed),
+        audit::codec_round_trip(&exact, &context, args.seed)?,
+    ];
+    if let Ok(cached) = CachedEngine::new(model, device) {
+        let law = audit::steppers_agree(model, &cached, &context, args.seed);
+        laws.insert(3, Law { name: "cached steppers give the full pass", ..law });
+    }
+    Ok(laws)
+}
+
+/// What the middle value of an image depends on, by gradient.
+pub(super) struct ReceptiveField {
+    rows: usize,
+    columns: usize,
+    centre: (usize, usize),
+    strength: Vec<f64>, // by pixel
+    /// Share of earlier pixels that it depends on.
+    pub(super) seen_percent: f64,
+    /// Share of the pixels within its reach that it does not depend on.
+    pub(super) blind_percent: f64,
+}
+
+impl ReceptiveField {
+    pub(super) fn measure(model: &Model, seed: u64) -> Self {
+        let image = model.config().image();
+        let (rows, columns, colours) =
+            (image.height as usize, image.width as usize, image.colours as usize);
+        let centre = (rows / 2, columns / 2);
+        let layout = model.layout();
+        let position = (centre.0 * columns + centre.1) * colours;
+        let draw = layout.order.iter().position(|&it| it as usize == position).unwrap_or(0);
+        let symbols = audit::symbol_tensor(&audit::random_symbols(&layout, 1, seed));
+        let context = match model.config().classes() {
+            0 => ImageContext::none(1),
+            _ => ImageContext::labels(vec![0]),
+        };
+        let by_value = audit::influence(model, &symbols, &context, draw);
+        let strength: Vec<f64> = by_value.chunks(colours).map(|pixel| pixel.iter().sum()).collect();
+        let earlier: Vec<usize> =
+            layout.order[..draw].iter().map(|&it| it as usize / colours).collect();
+        let seen: Vec<usize> =
+            earlier.iter().copied().filter(|&pixel| strength[pixel] > 0.).collect();
+        let reach = Reach::of(&seen, columns, centre);
+        let within: Vec<usize> =
+            earlier.iter().copied().filter(|&pixel| reach.holds(pixel, columns)).collect();
+        let blind = within.iter().filter(|&&pixel| strength[pixel] == 0.).count();
+        Self {
+            rows,
+            columns,
+            centre,
+            seen_percent: 100. * seen.len() as f64 / earlier.len().max(1) as f64,
+            blind_percent: 100. * blind as f64 / within.len().max(1) as f64,
+            strength,
+        }
+    }
+
+    pub(super) fn draw(&self, path: &Path) -> Result<()> {
+        let title = format!("what the marked pixel depends on ({:.1} % blind)", self.blind_percent);
+        heat_map(path, &title, (self.rows, self.columns), &self.strength, Some(self.centre))
+    }
+}
+
+impl std::fmt::Display for ReceptiveField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "the pixel at row {}, column {} depends on {:.1} % of earlier pixels; blind spot {:.1} % of the pixels within its reach",
+            self.centre.0, self.centre.1, self.seen_percent, self.blind_percent
+        )
+    }
+}
+
+/// The least box around what is seen.
+struct Reach {
+    top: usize,
+    left: usize,
+    right: usize,
+}
+
+impl Reach {
+    fn of(seen: &[usize], columns: usize, centre: (usize, usize)) -> Self {
+        let row = |pixel: &usize| pixel / columns;
+        let column = |pixel: &usize| pixel % columns;
+        Self {
+            top: seen.iter().map(row).min().unwrap_or(centre.0),
+            left: seen.iter().map(column).min().unwrap_or(centre.1),
+            right: seen.iter().map(column).max().unwrap_or(centre.1),
+        }
+    }
+
+    fn holds(&self, pixel: usize, columns: usize) -> bool {
+        pixel / columns >= self.top && (self.left..=self.right).contains(&(pixel % columns))
+    }
+}
+
+/// Flags of `info`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  pixelcnn info --preset gated-mnist --json\n  pixelcnn info runs/digits"
+)]
+pub struct InfoArgs {
+    /// A checkpoint, or a run folder.
+    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
+    model: Option<PathBuf>,
+    /// A preset instead.
+    #[arg(long)]
+    preset: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `info`.
+pub(super) fn info(args: &InfoArgs) -> Result<()> {
+    let mut json = match (&args.model, &args.preset) {
+        (_, Some(name)) => {
+            let unknown =
+                || ConfigError::new("--preset", name, format!("one of {}", PRESETS.join(", ")));
+            let run = preset(name).ok_or_else(unknown)?;
+            let vs = nn::VarStore::new(Device::Cpu);
+            let model = Model::new(&vs.root(), &run.model)?;
+            json!({
+                "model": run.model.kind(),
+                "parameters": parameters(&vs),
+                "live_parameters": model.live_parameters(&vs),
+                "config": run,
+            })
+        }
+        (Some(path), None) => {
+            let trained = Trained::load(path, Weights::Ema, Device::Cpu)?;
+            let about = &trained.about;
+            json!({
+                "model": about.run.model.kind(),
+                "parameters": parameters(&trained.vs),
+                "live_parameters": trained.model.live_parameters(&trained.vs),
+                "config": about.run,
+                "dataset": about.dataset,
+                "protocol": about.protocol,
+                "label_names": about.label_names,
+                "data_hash": about.data_hash,
+                "step": about.step,
+                "valid_nats": about.valid_nats,
+                "hash": trained.hash,
+            })
+        }
+        (None, None) => bail!("give a model or --preset"),
+    };
+    if args.json {
+        print_json(&json);
+        return Ok(());
+    }
+    let config = json.as_object_mut().and_then(|json| json.remove("config"));
+    for (name, value) in json.as_object().into_iter().flatten() {
+        println!(
+            "{name:<16} {}",
+            value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+        );
+    }
+    println!("{}", serde_json::to_string_pretty(&config)?);
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! `compress` and `decompress`: images to a `.chr` file and back, without loss.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use core_layers::{
+    Engine,
+    checkpoint::write_atomic,
+    codec::{self, Archive, Header},
+    run::Progress,
+};
+use ndarray::{Array4, Axis};
+use tch::Device;
+
+use super::{ModelArgs, class, sample::to_levels};
+use crate::{
+    data::{self, Images},
+    evaluate,
+    model::ImageContext,
+    sample::ExactEngine,
+    trained::Trained,
+};
+
+/// Most images of one file: what a hostile file can make decoding allocate.
+const MAX_IMAGES: usize = 1 << 20;
+
+/// Flags of `compress`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pixelcnn compress runs/digits a.png b.png --out ab.chr")]
+pub struct CompressArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Pictures, or one .npy file of levels.
+    #[arg(required = true)]
+    images: Vec<PathBuf>,
+    /// The class of all images, by number or name; without it, that of <stem>.labels.npy, or else the likeliest of each.
+    #[arg(long)]
+    class: Option<String>,
+    /// The file to write.
+    #[arg(long, value_name = "CHR")]
+    out: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs `compress`.
+pub(super) fn run(args: &CompressArgs) -> Result<()> {
+    let (trained, device) = args.model.load()?;
+    let images = read(&trained, &args.images)?;
+    let chosen = args
+        .class
+        .as_deref()
+        .map(|text| class(text, &trained.about.label_names, trained.model.config().classes()))
+        .transpose()?;
+    let quiet = args.quiet || args.json;
+    let bytes = compress(
+        &trained,
+        &images,
+        chosen,
+        &Machine { device, threads: args.model.threads(), quiet },
+    )?;
+    write_atomic(&args.out, &bytes)?;
+    let bits_per_dim = 8. * bytes.len() as f64 / (images.len() * images.dims()) as f64;
+    if args.json {
+        super::print_json(&serde_json::json!({
+            "file": args.out,
+            "bytes": bytes.len(),
+            "examples": images.len(),
+            "dims": images.dims(),
+            "bits_per_dim": bits_per_dim,
+        }));
+    } else {
+        println!(
+            "{}: {} bytes, {} images, {bits_per_dim:.4} bits per dimension",
+            args.out.display(),
+            bytes.len(),
+            images.len()
+        );
+    }
+    Ok(())
+}
+
+/// On what a codec runs.
+pub(super) struct Machine {
+    pub(super) device: Device,
+    pub(super) threads: usize,
+    pub(super) quiet: bool,
+}
+
+/// The images as the bytes of a `.chr` file.
+pub(super) fn compress(
+    trained: &Trained,
+    images: &Images,
+    class: Option<u32>,
+    machine: &Machine,
+) -> Result<Vec<u8>> {
+    ensure!(
+        images.len() <= MAX_IMAGES,
+        "{} images are more than the {MAX_IMAGES} of one file",
+        images.len()
+    );
+    let image = trained.model.config().image();
+    ensure!(
+        trained.model.config().context_channels() == 0,
+        "a model of a context map needs its map to compress"
+    );
+    let classes = trained.model.config().classes();
+    let labels = match (class, &images.labels, classes) {
+        (_, _, 0) => Vec::new(),
+        (Some(class), ..) => vec![class; images.len()],
+        (None, Some(labels), _) => labels.clone(),
+        (None, None, _) => likeliest(trained, images, machine.device),
+    };
+    if let Some(label) = labels.iter().find(|&&label| i64::from(label) >= classes) {
+        bail!("the label {label} is beyond the model's {classes} classes");
+    }
+    let engine = ExactEngine::new(&trained.model)?;
+    let symbols = evaluate::symbols(images.levels.view());
+    let progress = Ticker::new("compress", symbols.len(), machine.quiet);
+    let streams = codec::encode(
+        &engine,
+        &context(&labels, images.len()),
+        symbols.view(),
+        machine.threads,
+        &|n| progress.tick(n),
+    )?;
+    let header = Header {
+        model: trained.hash[..32].to_owned(),
+        examples: images.len(),
+        shape: [image.height, image.width, image.colours].map(|size| size as usize).to_vec(),
+        names: images.names.clone(),
+        checksum: Archive::checksum(symbols.iter().copied()),
+        sections: Vec::new(),
+    };
+    Archive { header, side: codec::pack_uniform(&labels, classes as u32), streams }.to_bytes()
+}
+
+fn context(labels: &[u32], rows: usize) -> ImageContext {
+    if labels.is_empty() { ImageContext::none(rows) } else { ImageContext::labels(labels.to_vec()) }
+}
+
+/// The class under which each image is likeliest, and so smallest.
+fn likeliest(trained: &Trained, images: &Images, device: Device) -> Vec<u32> {
+    let least = |nats: &Vec<f64>| {
+        nats.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |it| it.0 as u32)
+    };
+    evaluate::nats_by_class(&trained.model, images, device, &mut |_| {}).iter().map(least).collect()
+}
+
+/// Pictures, or the array of a single .npy file.
+fn read(trained: &Trained, paths: &[PathBuf]) -> Result<Images> {
+    let image = trained.model.config().image();
+    let levels = image.levels as u32;
+    let images = match paths {
+        [path] if path.extension().is_some_and(|end| end == "npy") => data::read_npy(path)?,
+        _ => {
+            let mut views = Vec::new();
+            for path in paths {
+                let one =
+                    data::read_image(path, levels, image.colours as usize)?.insert_axis(Axis(0));
+                evaluate::ensure_fits(
+                    &trained.model,
+                    one.view(),
+                    levels,
+                    &path.display().to_string(),
+                )?;
+                views.push(one);
+            }
+            let views: Vec<_> = views.iter().map(Array4::view).collect();
+            let mut images = Images::new(ndarray::concatenate(Axis(0), &views)?, None);
+            images.names = paths.iter().map(|path| base_name(path)).collect::<Result<_>>()?;
+            images
+        }
+    };
+    let what = paths[0].display().to_string();
+    evaluate::ensure_fits(&trained.model, images.levels.view(), levels, &what)?;
+    if let Some(beyond) = images.levels.iter().find(|&&level| u32::from(level) >= levels) {
+        bail!("{what}: holds the level {beyond}, the model has {levels}");
+    }
+    Ok(images)
+}
+
+fn base_name(path: &Path) -> Result<String> {
+    let name = path.file_name().with_context(|| format!("{}: has no base name", path.display()))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// A progress bar that threads share.
+struct Ticker(std::sync::Mutex<(Option<Progress>, u64)>);
+
+impl Ticker {
+    fn new(label: &str, total: usize, quiet: bool) -> Self {
+        Self(std::sync::Mutex::new((Some(Progress::new(label, 0, total as u64, quiet)), 0)))
+    }
+
+    fn tick(&self, count: usize) {
+        if let Ok(mut shared) = self.0.lock() {
+            shared.1 += count as u64;
+            let done = shared.1;
+            if let Some(progress) = &mut shared.0 {
+                progress.update(done, "");
+            }
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if let Ok(mut shared) = self.0.lock()
+            && let Some(progress) = shared.0.take()
+        {
+            progress.finish();
+        }
+    }
+}
+
+/// Flags of `decompress`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  pixelcnn decompress runs/digits ab.chr --out restored")]
+pub struct DecompressArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The file that compress wrote.
+    file: PathBuf,
+    /// A folder: pictures by their names, or images.npy (and images.labels.npy) where they had none.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs `decompress`.
+pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
+    let (trained, device) = args.model.load()?;
+    let name = args.file.display().to_string();
+    let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
+    let machine = Machine { device, threads: args.model.threads(), quiet: args.quiet };
+    let images = decompress(&trained, &bytes, &machine)
+        .map_err(|error| anyhow::anyhow!("{name}: {error:#}"))?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let levels = trained.model.config().image().levels as u32;
+    if images.names.is_empty() {
+        data::write_npy(&args.out.join("images.npy"), images.levels.view())?;
+        println!("{}", args.out.join("images.npy").display());
+        return Ok(());
+    }
+    for (name, levels_of_one) in images.names.iter().zip(images.levels.outer_iter()) {
+        let path = args.out.join(name).with_extension("png");
+        data::write_image(&path, levels_of_one, levels)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// The images of a `.chr` file, verified against its checksum.
+pub(super) fn decompress(trained: &Trained, bytes: &[u8], machine: &Machine) -> Result<Images> {
+    let archive = Archive::from_bytes(bytes)?;
+    let Header { model, examples, shape, names, checksum, .. } = archive.header;
+    ensure!(
+        model == trained.hash[..32],
+        "was compressed with the model {model}, this one is {}",
+        &trained.hash[..32]
+    );
+    let image = trained.model.config().image();
+    let wanted = [image.height, image.width, image.colours].map(|size| size as usize);
+    ensure!(shape == wanted, "holds images of {shape:?}, the model's are {wanted:?}");
+    ensure!(examples <= MAX_IMAGES, "announces {examples} images, more than {MAX_IMAGES}");
+    let classes = trained.model.config().classes();
+    let labels = codec::unpack_uniform(
+        &archive.side,
+        classes as u32,
+        if classes == 0 { 0 } else { examples },
+    )?;
+    let engine = ExactEngine::new(&trained.model)?;
+    let progress = Ticker::new("decompress", examples * engine.layout().len(), machine.quiet);
+    let symbols = codec::decode(
+        &engine,
+        &context(&labels, examples),
+        &archive.streams,
+        machine.threads,
+        &|n| progress.tick(n),
+    )?;
+    ensure!(
+        Archive::checksum(symbols.iter().copied()) == checksum,
+        "is corrupt: its checksum does not agree"
+    );
+    let mut images = Images::new(to_levels(trained, &symbols), (classes > 0).then_some(labels));
+    images.names = names;
+    Ok(images)
+}

@@ -1,0 +1,353 @@
+//! `sample` and `complete`: pictures from a model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+use core_layers::{
+    ConfigError, Engine, Layout,
+    plain::Plain,
+    run::Progress,
+    sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
+};
+use ndarray::{Array2, Array4, Axis};
+use tch::Device;
+
+use super::{ModelArgs, class};
+use crate::{
+    data::{self, Images},
+    evaluate,
+    model::ImageContext,
+    sample::{CachedEngine, ExactEngine},
+    trained::Trained,
+};
+
+/// How images are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sampler {
+    /// A full pass for every value: the definition.
+    Plain,
+    /// Features kept in tensors: convolutional models on any device.
+    Cached,
+    /// Fused, on the CPU, the same bits on every machine.
+    Exact,
+}
+
+/// What drawing commands share.
+#[derive(Debug, Args)]
+pub struct DrawArgs {
+    #[command(flatten)]
+    config: SamplingConfig,
+    /// Seed; one gives the same picture for any batch, threads and sampler, up to rounding between samplers.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// How images are drawn [default: exact on the CPU, cached elsewhere].
+    #[arg(long, value_enum)]
+    sampler: Option<Sampler>,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Flags of `sample`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  pixelcnn sample runs/digits --count 20 --class 3 --temperature 0.9 --out threes.png"
+)]
+pub struct SampleArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Images to draw.
+    #[arg(long, default_value_t = 16)]
+    count: usize,
+    /// A class, by number or name; without it a class-conditional model draws all in turn.
+    #[arg(long)]
+    class: Option<String>,
+    #[command(flatten)]
+    draw: DrawArgs,
+    /// A PNG of all the images.
+    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
+    out: Option<PathBuf>,
+    /// The levels as an array `[count, height, width, colours]`.
+    #[arg(long, value_name = "NPY")]
+    npy: Option<PathBuf>,
+}
+
+/// Runs `sample`.
+pub(super) fn run(args: &SampleArgs) -> Result<()> {
+    args.draw.config.validate()?;
+    ConfigError::ensure(
+        (1..=1 << 20).contains(&args.count),
+        "--count",
+        args.count,
+        "1 to 1048576",
+    )?;
+    let (trained, device) = args.model.load()?;
+    let classes = trained.model.config().classes();
+    let chosen = args
+        .class
+        .as_deref()
+        .map(|text| class(text, &trained.about.label_names, classes))
+        .transpose()?;
+    let context = match (chosen, classes) {
+        (Some(class), _) => ImageContext::labels(vec![class; args.count]),
+        (None, 0) => ImageContext::none(args.count),
+        (None, classes) => ImageContext::labels(rows_of_classes(args.count, classes as usize)),
+    };
+    let mut symbols = Array2::zeros((args.count, trained.model.config().image().dims() as usize));
+    args.draw.run(&trained, device, args.model.threads(), &context, &mut symbols, 0)?;
+    let images = to_levels(&trained, &symbols);
+    let columns = match (chosen, classes) {
+        (None, classes) if classes > 0 => args.count.div_ceil(classes as usize),
+        _ => (args.count as f64).sqrt().ceil() as usize,
+    };
+    let num_levels = trained.model.config().image().levels as u32;
+    if let Some(path) = &args.out {
+        data::write_sheet(path, images.view(), num_levels, columns)?;
+        println!("{}", path.display());
+    }
+    if let Some(path) = &args.npy {
+        data::write_npy(path, images.view())?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Labels that fill a sheet row by row, a row a class, as evenly as `count` allows.
+fn rows_of_classes(count: usize, classes: usize) -> Vec<u32> {
+    let each = count.div_ceil(classes);
+    (0..count).map(|i| (i / each) as u32).collect()
+}
+
+/// Symbols `[B, H W C]` as levels `[B, H, W, C]`.
+pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16> {
+    let image = trained.model.config().image();
+    let shape =
+        (symbols.nrows(), image.height as usize, image.width as usize, image.colours as usize);
+    Array4::from_shape_vec(shape, symbols.iter().map(|&symbol| symbol as u16).collect())
+        .expect("as many symbols as levels")
+}
+
+impl DrawArgs {
+    /// Draws what is not known of `symbols` `[B, N]`.
+    fn run(
+        &self,
+        trained: &Trained,
+        device: Device,
+        threads: usize,
+        context: &ImageContext,
+        symbols: &mut Array2<u32>,
+        known: usize,
+    ) -> Result<()> {
+        let draws = Draws { config: self.config, seed: self.seed, known };
+        let total = symbols.len() as u64;
+        let progress = std::sync::Mutex::new((Progress::new("draw", 0, total, self.quiet), 0));
+        let tick = |count: usize| {
+            if let Ok(mut progress) = progress.lock() {
+                progress.1 += count as u64;
+                let done = progress.1;
+                progress.0.update(done, "");
+            }
+        };
+        let sampler = self.sampler.unwrap_or(if device == Device::Cpu {
+            Sampler::Exact
+        } else {
+            Sampler::Cached
+        });
+        match sampler {
+            Sampler::Exact => {
+                let engine = ExactEngine::new(&trained.model)?;
+                draw_in_parallel(&engine, context, symbols.view_mut(), draws, threads, &tick);
+            }
+            Sampler::Cached => {
+                let engine = CachedEngine::new(&trained.model, device)?;
+                let layout: &Layout = engine.layout();
+                draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
+            }
+            Sampler::Plain => {
+                let engine = Plain::new(&trained.model, device);
+                let layout: &Layout = engine.layout();
+                draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
+            }
+        }
+        if let Ok((progress, _)) = progress.into_inner() {
+            progress.finish();
+        }
+        Ok(())
+    }
+}
+
+/// Flags of `complete`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  pixelcnn complete runs/digits --image three.png --rows 4 --count 8 --out completions.png"
+)]
+pub struct CompleteArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The image whose top is given.
+    #[arg(long, value_name = "PNG")]
+    image: PathBuf,
+    /// Rows that are given.
+    #[arg(long)]
+    rows: usize,
+    /// Endings to draw.
+    #[arg(long, default_value_t = 8)]
+    count: usize,
+    /// A class, by number or name; without it each ending's class is drawn from p(class | given rows).
+    #[arg(long)]
+    class: Option<String>,
+    #[command(flatten)]
+    draw: DrawArgs,
+    /// A PNG: the image with what is given, then the endings.
+    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
+    out: Option<PathBuf>,
+    /// The endings as an array `[count, height, width, colours]`.
+    #[arg(long, value_name = "NPY")]
+    npy: Option<PathBuf>,
+}
+
+/// Runs `complete`.
+pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
+    args.draw.config.validate()?;
+    ConfigError::ensure(
+        (1..=1 << 20).contains(&args.count),
+        "--count",
+        args.count,
+        "1 to 1048576",
+    )?;
+    let (trained, device) = args.model.load()?;
+    let image = trained.model.config().image().clone();
+    ConfigError::ensure(
+        args.rows <= image.height as usize,
+        "--rows",
+        args.rows,
+        &format!("0 to {}", image.height),
+    )?;
+    let levels = data::read_image(&args.image, image.levels as u32, image.colours as usize)?;
+    let given = levels.insert_axis(Axis(0)); // [1, H, W, C]
+    evaluate::ensure_fits(
+        &trained.model,
+        given.view(),
+        image.levels as u32,
+        &args.image.display().to_string(),
+    )?;
+    let completed = Completion { trained: &trained, device, threads: args.model.threads() }.run(
+        &given,
+        args.rows,
+        args.count,
+        args.class.as_deref(),
+        &args.draw,
+    )?;
+    if let Some(path) = &args.npy {
+        data::write_npy(path, completed.view())?;
+        println!("{}", path.display());
+    }
+    if let Some(path) = &args.out {
+        write_completions(path, &given, &completed, args.rows, image.levels as u32)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// A model that completes images.
+pub(super) struct Completion<'t> {
+    pub(super) trained: &'t Trained,
+    pub(super) device: Device,
+    pub(super) threads: usize,
+}
+
+impl Completion<'_> {
+    /// `count` endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
+    pub(super) fn run(
+        &self,
+        given: &Array4<u16>,
+        rows: usize,
+        count: usize,
+        class_name: Option<&str>,
+        draw: &DrawArgs,
+    ) -> Result<Array4<u16>> {
+        let model = &self.trained.model;
+        let image = model.config().image();
+        let known = rows * (image.width * image.colours) as usize;
+        let layout = core_layers::Autoregressive::layout(model);
+        let raster = layout.order.iter().enumerate().all(|(k, &position)| k == position as usize);
+        ensure!(
+            raster,
+            "complete needs a model that draws row by row; this one has an order of its own"
+        );
+        let classes = model.config().classes();
+        let context = match (class_name, classes) {
+            (Some(text), _) => {
+                let class = class(text, &self.trained.about.label_names, classes)?;
+                ImageContext::labels(vec![class; count])
+            }
+            (None, 0) => ImageContext::none(count),
+            (None, _) => {
+                let posterior =
+                    evaluate::posterior_of_prefix(model, given.view(), known, self.device);
+                ImageContext::labels(draw_classes(&posterior, count, draw.seed))
+            }
+        };
+        let one = evaluate::symbols(given.view());
+        let mut symbols =
+            Array2::from_shape_fn(
+                (count, one.ncols()),
+                |(_, i)| if i < known { one[[0, i]] } else { 0 },
+            );
+        draw.run(self.trained, self.device, self.threads, &context, &mut symbols, known)?;
+        Ok(to_levels(self.trained, &symbols))
+    }
+}
+
+/// `count` classes drawn with the log-probabilities `posterior`.
+fn draw_classes(posterior: &[f64], count: usize, seed: u64) -> Vec<u32> {
+    let draw = |index: usize| {
+        let u = core_layers::random::uniform_at(seed, "class", index as u64, 0);
+        let mut sum = 0.;
+        let past = |log_prob: &f64| {
+            sum += log_prob.exp();
+            sum > u
+        };
+        posterior.iter().position(past).unwrap_or(posterior.len() - 1) as u32
+    };
+    (0..count).map(draw).collect()
+}
+
+/// A sheet: what is given with the rest in the middle level, then the endings.
+fn write_completions(
+    path: &Path,
+    given: &Array4<u16>,
+    completed: &Array4<u16>,
+    rows: usize,
+    levels: u32,
+) -> Result<()> {
+    let mut first = given.clone();
+    first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
+    let all = ndarray::concatenate(Axis(0), &[first.view(), completed.view()])?;
+    data::write_sheet(path, all.view(), levels, all.len_of(Axis(0)))
+}
+
+/// The same for several images: a row each.
+pub(super) fn completion_rows(
+    trained: &Trained,
+    images: &Images,
+    rows: usize,
+    count: usize,
+) -> Result<Array4<u16>> {
+    let draw = DrawArgs { config: SamplingConfig::default(), seed: 1, sampler: None, quiet: true };
+    let completion =
+        Completion { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
+    let mut all = Vec::new();
+    for row in 0..images.len() {
+        let given = images.select(&[row]).levels;
+        let mut first = given.clone();
+        let levels = trained.model.config().image().levels;
+        first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
+        all.push(given.clone());
+        all.push(first);
+        all.push(completion.run(&given, rows, count, None, &draw)?);
+    }
+    let views: Vec<_> = all.iter().map(Array4::view).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?)
+}
