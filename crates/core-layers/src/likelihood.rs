@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn the_fused_log_probability_is_the_softmax_in_values_and_gradients() {
-        let options = (Kind::Float, tch::Device::Cpu);
-        let xs = Tensor::randint(300, [2, 5], (Kind::Int64, tch::Device::Cpu));
+        let options = (Kind::Float, Device::Cpu);
+        let xs = Tensor::randint(300, [2, 5], (Kind::Int64, Device::Cpu));
         let logits = (Tensor::randn([2, 5, 300], options) * 8.).set_requires_grad(true);
         logits.detach().view(-1).narrow(0, 0, 2).copy_(&Tensor::from_slice(&[-1e30f32, 60.]));
         let coefficients = (Tensor::arange(10, options) * 0.7).sin().reshape([2, 5]);
