@@ -340,8 +340,7 @@ mod tests {
 
     #[test]
     fn a_refusal_of_libtorch_is_one_line() {
-        let mixed =
-            [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, Device::Cpu))];
+        let mixed = [Tensor::ones([2], FLOAT_CPU), Tensor::ones([2], (Kind::Int64, Device::Cpu))];
         let message = clip_grad_norm(&mixed, 1.0).unwrap_err().to_string();
         assert!(message.starts_with("libtorch: ") && message.lines().count() == 1, "{message}");
     }
