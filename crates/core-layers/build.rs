@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .files(["csrc/optim.cpp", "csrc/guards.cpp"])
-        .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp", "csrc/cpu/nade.cpp"])
+        .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
+        .files(["csrc/cpu/log_prob.cpp", "csrc/cpu/nade.cpp"])
         .compile("core_layers_shim");
     Ok(())
 }

@@ -1,6 +1,9 @@
-// Thread-local modes of libtorch that tch does not bind: autocast on the CPU.
+// Modes that tch does not bind: autocast on the CPU, thread by thread, and the allocator's, of the process.
 #include "api.h"
 #include <ATen/autocast_mode.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 namespace cl {
 std::string& last_error() {
@@ -28,6 +31,14 @@ int cl_autocast_nest(int up) {
   CL_TRY(if (up) { at::autocast::increment_nesting(); } else if (at::autocast::decrement_nesting() == 0) {
     at::autocast::clear_cache();
   })
+}
+
+// Keeps freed memory instead of returning it page by page: a training step asks for the same again.
+void cl_keep_memory() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, 0x7fffffff);
+#endif
 }
 
 }  // extern "C"

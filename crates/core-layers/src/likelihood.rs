@@ -6,7 +6,10 @@ use std::f64::consts::LN_2;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use crate::autoregressive::{Autoregressive, Conditionals};
+use crate::{
+    autoregressive::{Autoregressive, Conditionals},
+    kernels::ffi,
+};
 
 /// Mixtures of logistics on `[-1, 1]`, discretised to L equidistant levels (Salimans et al., "PixelCNN++", 2017,
 /// section 2.1, <https://arxiv.org/abs/1701.05517>).
@@ -59,10 +62,9 @@ impl Conditionals {
     /// `[B, N]`.
     pub fn log_prob(&self, xs: &Tensor) -> Tensor {
         match self {
-            Self::Logits(logits) => logits
-                .log_softmax(-1, Kind::Float)
-                .gather(-1, &xs.unsqueeze(-1), false)
-                .squeeze_dim(-1),
+            Self::Logits(logits) if ffi::takes_kind(logits) => ffi::log_prob(logits, xs)
+                .unwrap_or_else(|error| panic!("log-probabilities: {error}")),
+            Self::Logits(logits) => plain_log_prob(logits, xs),
             Self::Logistics(logistics) => logistics.log_prob(xs),
         }
     }
@@ -86,6 +88,11 @@ impl Conditionals {
             }
         }
     }
+}
+
+/// The definition; [`Conditionals::log_prob`] does the same where it can without writing the softmax down.
+fn plain_log_prob(logits: &Tensor, xs: &Tensor) -> Tensor {
+    logits.log_softmax(-1, Kind::Float).gather(-1, &xs.unsqueeze(-1), false).squeeze_dim(-1)
 }
 
 /// `-log p(x)` of each example, in nats.
@@ -202,5 +209,27 @@ mod tests {
         assert!((likelihood.nats - 3.).abs() < 1e-12);
         assert!((likelihood.nats_se - (7f64 / 3.).sqrt()).abs() < 1e-12);
         assert!((likelihood.bits_per_dim - 1. / LN_2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_fused_log_probability_is_the_softmax_in_values_and_gradients() {
+        let options = (Kind::Float, Device::Cpu);
+        let xs = Tensor::randint(300, [2, 5], (Kind::Int64, Device::Cpu));
+        let logits = (Tensor::randn([2, 5, 300], options) * 8.).set_requires_grad(true);
+        logits.detach().view(-1).narrow(0, 0, 2).copy_(&Tensor::from_slice(&[-1e30f32, 60.]));
+        let coefficients = (Tensor::arange(10, options) * 0.7).sin().reshape([2, 5]);
+        let value_and_gradient = |ys: &Tensor| {
+            let loss = (ys * &coefficients).sum(Kind::Float);
+            [ys.detach(), Tensor::run_backward(&[loss], &[&logits], false, false).remove(0)]
+        };
+        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 4e-3)] {
+            let logits = logits.to_kind(kind);
+            let wanted = value_and_gradient(&plain_log_prob(&logits.to_kind(Kind::Float), &xs));
+            let found = value_and_gradient(&Conditionals::Logits(logits).log_prob(&xs));
+            for (found, wanted) in found.iter().zip(&wanted) {
+                let difference = (found - wanted).abs() / (wanted.abs() + 1.);
+                assert!(difference.max().double_value(&[]) < tolerance, "{kind:?}");
+            }
+        }
     }
 }

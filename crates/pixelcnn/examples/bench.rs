@@ -15,7 +15,7 @@ use core_layers::{
     Autoregressive, Conditional, Engine,
     autocast::Precision,
     codec,
-    device::{physical_cores, set_threads},
+    device::{keep_memory, physical_cores, set_threads},
     optim::{self, AdamW, AdamWConfig, Ema},
     plain::Plain,
     sampling::{self, Draws, SamplingConfig},
@@ -219,6 +219,7 @@ fn report(case: &Case<'_>, (seconds, on_cores): (f64, f64)) {
 
 /// Forward, backward, clipping, `AdamW` and the moving average.
 fn train(args: &Args) -> Result<()> {
+    keep_memory();
     let models = ["gated-mnist", "photos", "pixelcnn-mnist-256", "simple-64"];
     for (subject, threads) in args.subjects(&models, 16)? {
         for precision in [Precision::F32, Precision::Bf16] {

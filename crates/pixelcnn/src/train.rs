@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use core_layers::{
     checkpoint::{Checkpoint, write_atomic},
-    device::{physical_cores, set_threads},
+    device::{keep_memory, physical_cores, set_threads},
     likelihood::Likelihood,
     optim::{self, AdamW, AdamWConfig, Ema},
     random,
@@ -87,6 +87,7 @@ pub fn train(
     let config = &run.train;
     let threads = if config.threads == 0 { physical_cores() } else { config.threads };
     set_threads(threads)?;
+    keep_memory();
     let device = config.device.open()?;
     config.precision.validate(device)?;
     let dataset = data::load(&run.data)?;

@@ -1,7 +1,7 @@
 // Sums of convolutions of images with channels last, as matrix products: y = sum_j w_j * x_j + b in one product over the
 // taps of all inputs, and its gradients. Letters: B images, P pixels of an image, K taps times channels, O outputs.
 #include "../api.h"
-#include "clones.h"
+#include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -40,8 +40,7 @@ struct Shape {
   }
   // Images whose gathered taps fit the caches.
   int64_t images_at_once(int64_t size, int64_t images) const {
-    if (is_pointwise()) return std::max<int64_t>(1, images / at::get_num_threads());
-    return std::clamp<int64_t>((1 << 20) / (pixels() * inputs * size), 1, images);
+    return is_pointwise() ? images : std::clamp<int64_t>((2 << 20) / (pixels() * inputs * size), 1, images);
   }
 };
 
@@ -133,14 +132,13 @@ Tensor taps(const variable_list& xs, const Shape& s, int64_t first, int64_t coun
   return room.narrow(0, 0, count * s.pixels());
 }
 
-// Calls work(first, count, thread) for the images in parts that fit the caches.
+// Calls work(first, count, thread) for the images, an equal share a thread, in parts that fit the caches.
 template <typename Work>
 void each_part(const Shape& s, int64_t images, int64_t size, const Work& work) {
-  const int64_t step = s.images_at_once(size, images);
-  at::parallel_for(0, (images + step - 1) / step, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
     at::NoGradGuard no_grad;
-    for (int64_t part = begin; part < end; part++)
-      work(part * step, std::min(step, images - part * step), at::get_thread_num());
+    const int64_t step = s.images_at_once(size, end - begin);
+    for (; begin < end; begin += step) work(begin, std::min(step, end - begin), at::get_thread_num());
   });
 }
 

@@ -1,6 +1,6 @@
 // tanh(a) sigmoid(b) and its gradient in one pass each, for pixels [2 C] with channels last.
 #include "../api.h"
-#include "clones.h"
+#include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -14,35 +14,12 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// e^x for |x| <= 80, to 2 units in the last place: 2^n times a polynomial of degree 6 in the remainder.
-CL_INLINE float exponential(float x) {
-  const float round = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer
-  const float n = (x * 1.44269504f + round) - round;
-  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
-  float p = 1.38889e-3f;
-  p = p * r + 8.3333333e-3f;
-  p = p * r + 4.1666667e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float scale;
-  std::memcpy(&scale, &bits, 4);
-  return p * scale;
-}
-
-CL_INLINE float bounded(float x, float limit) {
-  x = x > limit ? limit : x;  // NaN stays NaN
-  return x < -limit ? -limit : x;
-}
-
 template <typename T>
 CL_INLINE void gate(const T* __restrict pre, int64_t pixels, int64_t channels, T* __restrict ys) {
   for (int64_t p = 0; p < pixels; p++, pre += 2 * channels, ys += channels)
     for (int64_t i = 0; i < channels; i++) {
-      const float a = exponential(bounded(-2.0f * cl::load(pre[i]), 40.0f));
-      const float b = exponential(bounded(-cl::load(pre[channels + i]), 40.0f));
+      const float a = cl::exponential(cl::bounded(-2.0f * cl::load(pre[i]), 40.0f));
+      const float b = cl::exponential(cl::bounded(-cl::load(pre[channels + i]), 40.0f));
       cl::store(ys + i, (1.0f - a) / ((1.0f + a) * (1.0f + b)));
     }
 }
@@ -51,8 +28,8 @@ template <typename T>
 CL_INLINE void gate_gradient(const T* __restrict pre, const T* __restrict dys, int64_t pixels, int64_t channels, T* __restrict dpre) {
   for (int64_t p = 0; p < pixels; p++, pre += 2 * channels, dpre += 2 * channels, dys += channels)
     for (int64_t i = 0; i < channels; i++) {
-      const float a = exponential(bounded(-2.0f * cl::load(pre[i]), 40.0f));
-      const float b = exponential(bounded(-cl::load(pre[channels + i]), 40.0f));
+      const float a = cl::exponential(cl::bounded(-2.0f * cl::load(pre[i]), 40.0f));
+      const float b = cl::exponential(cl::bounded(-cl::load(pre[channels + i]), 40.0f));
       const float scale = 1.0f / ((1.0f + a) * (1.0f + b));
       const float tanh = (1.0f - a) * (1.0f + b) * scale, sigmoid = (1.0f + a) * scale;
       const float dy = cl::load(dys[i]);

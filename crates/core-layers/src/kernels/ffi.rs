@@ -15,6 +15,7 @@ unsafe extern "C" {
         previous_dtype: *mut c_int,
     ) -> c_int;
     fn cl_autocast_nest(up: c_int) -> c_int;
+    fn cl_keep_memory();
     fn cl_fused_adamw(
         params: *const *const C_tensor,
         grads: *const *const C_tensor,
@@ -53,6 +54,11 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> c_int;
     fn cl_gate(pre: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
+    fn cl_log_prob(
+        logits: *const C_tensor,
+        symbols: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
 }
 
 /// What libtorch said when it refused, its first line only.
@@ -200,9 +206,14 @@ pub(crate) struct Summand<'a> {
     pub(crate) dilation: i64,
 }
 
-/// Whether [`conv_sum`] and [`gate`] can take `xs`: float32 or bfloat16 images on the CPU.
+/// Whether the native loops can take `xs`: float32 or bfloat16 on the CPU.
+pub(crate) fn takes_kind(xs: &Tensor) -> bool {
+    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Whether [`conv_sum`] and [`gate`] can take `xs`: images of a kind that [`takes_kind`].
 pub(crate) fn takes(xs: &Tensor) -> bool {
-    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16) && xs.dim() == 4
+    takes_kind(xs) && xs.dim() == 4
 }
 
 /// The sum of one or two convolutions and a bias `[O]`, in bfloat16 under autocast or for bfloat16 inputs.
@@ -267,6 +278,28 @@ pub(crate) fn gate(pre: &Tensor) -> Result<Tensor, TorchError> {
     }
 }
 
+/// `log softmax(logits)[symbol]` in float32, of float32 or bfloat16 logits `[..., L]` and int64 symbols `[...]`.
+///
+/// # Errors
+/// When kinds, devices or shapes do not fit, a symbol is not one of the L levels, or libtorch refuses.
+pub(crate) fn log_prob(logits: &Tensor, symbols: &Tensor) -> Result<Tensor, TorchError> {
+    let (sizes, positions) = (logits.size(), symbols.size());
+    let fits = takes_kind(logits)
+        && symbols.device() == Device::Cpu
+        && symbols.kind() == Kind::Int64
+        && sizes.split_last().is_some_and(|(&levels, rest)| levels > 0 && rest == positions);
+    if !fits {
+        return Err(TorchError(format!("symbols {symbols:?} of logits {logits:?}")));
+    }
+    let mut out = std::ptr::null_mut();
+    // SAFETY: live tensors whose kinds and shapes were checked; symbols are checked before they index. `from_ptr` takes
+    // the tensor that the shim made.
+    unsafe {
+        check(cl_log_prob(logits.as_ptr(), symbols.as_ptr(), &raw mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
+
 /// Autocast of one device type: whether it is on, and to which scalar type (libtorch's number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AutocastState {
@@ -303,6 +336,12 @@ pub(crate) fn autocast_set(
 pub(crate) fn autocast_nest(up: bool) -> Result<(), TorchError> {
     // SAFETY: no pointers; the counter is thread-local in libtorch.
     check(unsafe { cl_autocast_nest(c_int::from(up)) })
+}
+
+/// Makes the allocator keep freed memory (glibc's; no effect on others).
+pub(crate) fn keep_memory() {
+    // SAFETY: no arguments; it only changes two numbers of the allocator.
+    unsafe { cl_keep_memory() }
 }
 
 /// The kernel behind [`super::nade::logits`], with registers of at most `widest` floats.

@@ -99,11 +99,16 @@ impl Block {
         })
     }
 
+    /// The vertical stack `[B, 2 C, H, W]` before its gate, and the horizontal stack.
     fn forward(&self, v: &Tensor, h: &Tensor, condition: &Condition) -> (Tensor, Tensor) {
         let v = self.vertical.forward(v); // [B, 2 C, H, W]
         let left = self.horizontal.sum(h, &self.link, &v); // [B, 2 C, H, W]
         let gated = gate(&self.horizontal_bias.add(left, condition)); // [B, C, H, W]
-        (gate(&self.vertical_bias.add(v, condition)), h + self.output.forward(&gated))
+        (v, h + self.output.forward(&gated))
+    }
+
+    fn vertical_gate(&self, v: Tensor, condition: &Condition) -> Tensor {
+        gate(&self.vertical_bias.add(v, condition))
     }
 
     fn live_parameters(&self) -> i64 {
@@ -151,12 +156,16 @@ impl Gated {
     pub(super) fn forward(&self, xs: &Tensor, condition: &Condition, train: bool) -> Tensor {
         let mut v = self.vertical.forward(xs);
         let mut h = self.horizontal.forward(xs);
-        for block in &self.blocks {
+        for (index, block) in self.blocks.iter().enumerate() {
             if train && self.config.dropout > 0. {
                 v = v.dropout(self.config.dropout, true);
                 h = h.dropout(self.config.dropout, true);
             }
-            (v, h) = block.forward(&v, &h, condition);
+            let above;
+            (above, h) = block.forward(&v, &h, condition);
+            if index + 1 < self.blocks.len() {
+                v = block.vertical_gate(above, condition); // nothing reads the last one
+            }
         }
         h.elu()
     }

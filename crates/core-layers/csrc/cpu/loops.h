@@ -36,4 +36,27 @@ CL_INLINE void store(Bf16* to, float x) {
   to->bits = static_cast<uint16_t>(x == x ? rounded : 0x7fc0);
 }
 
+// e^x for |x| <= 80, to 2 units in the last place: 2^n times a polynomial of degree 6 in the remainder.
+CL_INLINE float exponential(float x) {
+  const float round = 12582912.0f;  // adding 1.5 * 2^23 leaves the nearest integer
+  const float n = (x * 1.44269504f + round) - round;
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  float p = 1.38889e-3f;
+  p = p * r + 8.3333333e-3f;
+  p = p * r + 4.1666667e-2f;
+  p = p * r + 1.6666667e-1f;
+  p = p * r + 0.5f;
+  p = p * r + 1.0f;
+  p = p * r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &bits, 4);
+  return p * scale;
+}
+
+CL_INLINE float bounded(float x, float limit) {
+  x = x > limit ? limit : x;  // NaN stays NaN
+  return x < -limit ? -limit : x;
+}
+
 }  // namespace cl
