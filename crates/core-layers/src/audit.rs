@@ -161,7 +161,7 @@ pub fn batch_invariance<E: Engine>(engine: &E, context: &E::Context, seed: u64) 
     let symbols = random_symbols(engine.layout(), context.rows(), seed);
     let mut together = Vec::new();
     each_conditional(engine, context, &symbols, |_, conditional| {
-        together.push(conditional.row(0).to_vec())
+        together.push(conditional.row(0).to_vec());
     });
     let mut worst = 0f64;
     let mut step = 0;

@@ -17,6 +17,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    #[expect(clippy::needless_pass_by_value, reason = "a number is passed as it is written")]
     /// The error that says: `field` is `value`, but must be `rule`.
     pub fn new(field: &str, value: impl ToString, rule: impl Into<String>) -> Self {
         Self::OutOfRange { field: field.into(), value: value.to_string(), rule: rule.into() }

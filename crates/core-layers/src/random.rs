@@ -1,7 +1,7 @@
 //! Random numbers that depend on what they are for, and on nothing else.
 //!
 //! Every draw is a function of (seed, purpose, index, position): which image, which step, which epoch. So batch size,
-//! number of threads and an interruption in between change nothing. The generator is ChaCha with 8 rounds, used as a
+//! number of threads and an interruption in between change nothing. The generator is `ChaCha` with 8 rounds, used as a
 //! counter: the key holds seed and purpose, the stream is the index, the word position the position.
 
 use rand_chacha::{

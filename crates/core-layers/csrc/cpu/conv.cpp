@@ -34,7 +34,10 @@ struct Shape {
   std::vector<Window> windows;
   int64_t pixels() const { return height * width; }
   // One product over the pixels as they lie, without gathering.
-  bool is_pointwise() const { return windows.size() == 1 && windows[0].rows * windows[0].columns == 1; }
+  bool is_pointwise() const {
+    const Window& w = windows[0];
+    return windows.size() == 1 && w.rows * w.columns == 1 && w.top == 0 && w.left == 0;
+  }
   // Images whose gathered taps fit the caches.
   int64_t images_at_once(int64_t size, int64_t images) const {
     return is_pointwise() ? images : std::clamp<int64_t>((2 << 20) / (pixels() * inputs * size), 1, images);

@@ -4,6 +4,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::checkpoint::hex;
+
 const MAGIC: &[u8; 4] = b"CHRN";
 /// The version this program writes; it reads every one up to it.
 const VERSION: u16 = 1;
@@ -45,7 +47,7 @@ impl Archive {
         for symbol in symbols {
             hash.update(symbol.to_le_bytes());
         }
-        hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize()[..8])
     }
 
     /// The file's bytes.

@@ -25,7 +25,7 @@ pub fn main(program: impl FnOnce() -> anyhow::Result<()> + panic::UnwindSafe) ->
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|it| it != "0");
     if backtrace {
         panic::set_hook(Box::new(|info| {
-            say(&format!("{info}\n{}", std::backtrace::Backtrace::force_capture()))
+            say(&format!("{info}\n{}", std::backtrace::Backtrace::force_capture()));
         }));
     }
     let (line, status) = match panic::catch_unwind(program) {

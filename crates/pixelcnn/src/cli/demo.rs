@@ -115,7 +115,7 @@ fn table(
             independent(train, test, levels as usize),
         ),
         (format!("PNG, all images in one sheet ({} bytes)", sheet.len()), of_bytes(sheet.len())),
-        (format!("{packer}, all images in one stream ({} bytes)", packed), of_bytes(packed)),
+        (format!("{packer}, all images in one stream ({packed} bytes)"), of_bytes(packed)),
         (
             "NADE".into(),
             evaluate::nats(&nade.model, test, Device::Cpu, &mut |_| {})
@@ -254,9 +254,9 @@ fn curve(metrics: &Path, png: &Path) -> Result<()> {
         points.collect::<Vec<_>>()
     };
     let chart = Chart {
-        title: "Gated PixelCNN on digits".into(),
-        x_label: "step".into(),
-        y_label: "bits per dimension".into(),
+        title: "Gated PixelCNN on digits",
+        x_label: "step",
+        y_label: "bits per dimension",
         y_scale: Scale::Linear,
     };
     let series = [

@@ -22,7 +22,7 @@ use crate::{
 
 /// The images that a command speaks of.
 #[derive(Debug, Args)]
-pub struct ImagesArgs {
+pub(super) struct ImagesArgs {
     #[command(flatten)]
     data: Overrides<DataConfig>,
     /// Which of its splits.
@@ -251,8 +251,11 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     println!("{:.4} bits per dimension with the class unknown", marginal.bits_per_dim);
     println!("rows: the class; columns: what it was taken for");
     for (name, row) in dataset.label_names.iter().zip(&confusion) {
-        let cells: String = row.iter().map(|count| format!("{count:5}")).collect();
-        println!("{name:>12} {cells}");
+        print!("{name:>12}");
+        for count in row {
+            print!("{count:6}");
+        }
+        println!();
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// How images are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Sampler {
+pub(super) enum Sampler {
     /// A full pass for every value: the definition.
     Plain,
     /// Features kept in tensors: convolutional models on any device.
@@ -35,7 +35,7 @@ pub enum Sampler {
 
 /// What drawing commands share.
 #[derive(Debug, Args)]
-pub struct DrawArgs {
+pub(super) struct DrawArgs {
     #[command(flatten)]
     config: SamplingConfig,
     /// Seed; one gives the same picture for any batch, threads and sampler, up to rounding between samplers.
@@ -95,7 +95,8 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
         (None, classes) => ImageContext::labels(rows_of_classes(args.count, classes as usize)),
     };
     let mut symbols = Array2::zeros((args.count, trained.model.config().image().dims() as usize));
-    args.draw.run(&trained, device, args.model.threads(), &context, &mut symbols, 0)?;
+    let on = Drawing { trained: &trained, device, threads: args.model.threads() };
+    args.draw.run(&on, &context, &mut symbols, 0)?;
     let images = to_levels(&trained, &symbols);
     let columns = match (chosen, classes) {
         (None, classes) if classes > 0 => args.count.div_ceil(classes as usize),
@@ -132,9 +133,7 @@ impl DrawArgs {
     /// Draws what is not known of `symbols` `[B, N]`.
     fn run(
         &self,
-        trained: &Trained,
-        device: Device,
-        threads: usize,
+        on: &Drawing<'_>,
         context: &ImageContext,
         symbols: &mut Array2<u32>,
         known: usize,
@@ -149,23 +148,23 @@ impl DrawArgs {
                 progress.0.update(done, "");
             }
         };
-        let sampler = self.sampler.unwrap_or(if device == Device::Cpu {
+        let sampler = self.sampler.unwrap_or(if on.device == Device::Cpu {
             Sampler::Exact
         } else {
             Sampler::Cached
         });
         match sampler {
             Sampler::Exact => {
-                let engine = ExactEngine::new(&trained.model)?;
-                draw_in_parallel(&engine, context, symbols.view_mut(), draws, threads, &tick);
+                let engine = ExactEngine::new(&on.trained.model)?;
+                draw_in_parallel(&engine, context, symbols.view_mut(), draws, on.threads, &tick);
             }
             Sampler::Cached => {
-                let engine = CachedEngine::new(&trained.model, device)?;
+                let engine = CachedEngine::new(&on.trained.model, on.device)?;
                 let layout: &Layout = engine.layout();
                 draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
             }
             Sampler::Plain => {
-                let engine = Plain::new(&trained.model, device);
+                let engine = Plain::new(&on.trained.model, on.device);
                 let layout: &Layout = engine.layout();
                 draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
             }
@@ -232,7 +231,7 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         image.levels as u32,
         &args.image.display().to_string(),
     )?;
-    let completed = Completion { trained: &trained, device, threads: args.model.threads() }.run(
+    let completed = Drawing { trained: &trained, device, threads: args.model.threads() }.complete(
         &given,
         args.rows,
         args.count,
@@ -250,16 +249,16 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     Ok(())
 }
 
-/// A model that completes images.
-pub(super) struct Completion<'t> {
-    pub(super) trained: &'t Trained,
-    pub(super) device: Device,
-    pub(super) threads: usize,
+/// A model, and on what it draws.
+struct Drawing<'t> {
+    trained: &'t Trained,
+    device: Device,
+    threads: usize,
 }
 
-impl Completion<'_> {
+impl Drawing<'_> {
     /// `count` endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
-    pub(super) fn run(
+    fn complete(
         &self,
         given: &Array4<u16>,
         rows: usize,
@@ -295,7 +294,7 @@ impl Completion<'_> {
                 (count, one.ncols()),
                 |(_, i)| if i < known { one[[0, i]] } else { 0 },
             );
-        draw.run(self.trained, self.device, self.threads, &context, &mut symbols, known)?;
+        draw.run(self, &context, &mut symbols, known)?;
         Ok(to_levels(self.trained, &symbols))
     }
 }
@@ -336,8 +335,8 @@ pub(super) fn completion_rows(
     count: usize,
 ) -> Result<Array4<u16>> {
     let draw = DrawArgs { config: SamplingConfig::default(), seed: 1, sampler: None, quiet: true };
-    let completion =
-        Completion { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
+    let drawing =
+        Drawing { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
     let mut all = Vec::new();
     for row in 0..images.len() {
         let given = images.select(&[row]).levels;
@@ -346,7 +345,7 @@ pub(super) fn completion_rows(
         first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
         all.push(given.clone());
         all.push(first);
-        all.push(completion.run(&given, rows, count, None, &draw)?);
+        all.push(drawing.complete(&given, rows, count, None, &draw)?);
     }
     let views: Vec<_> = all.iter().map(Array4::view).collect();
     Ok(ndarray::concatenate(Axis(0), &views)?)

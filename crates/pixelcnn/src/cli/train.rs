@@ -54,14 +54,14 @@ pub struct TrainArgs {
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let mut run = args.start()?;
     if args.resume.is_none() {
-        let before = run.model.clone();
+        let wanted = run.model.image().clone();
         fit_to_data(&mut run)?;
-        for line in set_fields(&before, &args.set) {
-            ensure!(
-                line.1 == field(&run, &line.0)?,
-                ConfigError::new(&line.0, &line.1, "what the images are")
-            );
-        }
+        let is_shape = |line: &String| line.starts_with("model.image.");
+        let shaped = args.set.iter().find(|line| is_shape(line));
+        ensure!(
+            shaped.is_none() || wanted == *run.model.image(),
+            ConfigError::new("--set", shaped.map_or("", String::as_str), "what the images are")
+        );
     }
     run.validate()?;
     run.model.validate()?;
@@ -165,26 +165,6 @@ fn set(run: &Run, assignment: &str) -> Result<Run> {
 
 fn split(assignment: &str) -> Result<(&str, &str), ConfigError> {
     assignment.split_once('=').ok_or_else(|| ConfigError::new("--set", assignment, "FIELD=JSON"))
-}
-
-/// The fields of `model.image` that the user set: they are not to be overridden by the data.
-fn set_fields<'a>(_: &ModelConfig, assignments: &'a [String]) -> Vec<(String, &'a str)> {
-    let of_image = |it: &'a String| {
-        let (name, value) = it.split_once('=')?;
-        let is_shape = ["height", "width", "colours", "levels"]
-            .iter()
-            .any(|shape| name == format!("model.image.{shape}"));
-        is_shape.then(|| (name.to_owned(), value))
-    };
-    assignments.iter().filter_map(of_image).collect()
-}
-
-fn field(run: &Run, name: &str) -> Result<String> {
-    let json = serde_json::to_value(run)?;
-    Ok(json
-        .pointer(&format!("/{}", name.replace('.', "/")))
-        .map(ToString::to_string)
-        .unwrap_or_default())
 }
 
 /// Takes shape, levels and classes from the images: a preset fits any set.

@@ -1,12 +1,13 @@
 //! Everything a run of this crate can be told.
 
+mod image;
 mod model;
 mod presets;
 mod train;
 
+pub use image::{Head, ImageConfig, Input};
 pub use model::{
-    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order,
-    PixelCnnConfig, SimpleConfig,
+    GatedConfig, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig,
 };
 pub use presets::{PRESETS, preset};
 pub use train::TrainConfig;

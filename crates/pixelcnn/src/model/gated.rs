@@ -41,10 +41,10 @@ impl Bias {
     /// `xs` `[B, 2 C, H, W]` with what is added.
     fn add(&self, mut xs: Tensor, condition: &Condition) -> Tensor {
         if let (Some(table), Some(labels)) = (&self.class, &condition.labels) {
-            xs = xs + table.index_select(0, labels).unsqueeze(-1).unsqueeze(-1);
+            xs = table.index_select(0, labels).unsqueeze(-1).unsqueeze(-1) + xs;
         }
         if let (Some(conv), Some(map)) = (&self.context, &condition.map) {
-            xs = xs + conv.forward(map);
+            xs = conv.forward(map) + xs;
         }
         xs
     }

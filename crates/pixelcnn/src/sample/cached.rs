@@ -181,7 +181,7 @@ impl CachedStepper<'_> {
             let known = self.engine.convs[index].as_ref().map(|weights| {
                 let mut bias = weights.bias.shallow_clone();
                 if let (Some(table), Some(labels)) = (&weights.class, &self.labels) {
-                    bias = bias + table.index_select(0, labels).unsqueeze(1); // [B, 1, O]
+                    bias = &bias + table.index_select(0, labels).unsqueeze(1); // [B, 1, O]
                 }
                 let sum = self.sum(&weights.row, 0, width);
                 sum.map_or_else(|| bias.expand([self.rows, width, -1], false), |sum| sum + &bias)

@@ -216,7 +216,7 @@ impl<'p> ExactStepper<'p> {
                 to.copy_from_slice(&known[self.colour * share..][..share]);
                 let sum = &conv.pixel[self.colour];
                 self.with_taps(sum, Some(self.column), |taps| {
-                    self.kernel.accumulate(&sum.weights, taps, 1, to, share)
+                    self.kernel.accumulate(&sum.weights, taps, 1, to, share);
                 });
             }
             Step::Gate { input, .. } => {

@@ -63,6 +63,8 @@ fn the_cropped_convolution_is_the_masked_one() -> Result<()> {
         ([3, 3], Mask::UpToRow, 2),
         ([5, 3], Mask::Above, 1),
         ([1, 5], Mask::A, 2),
+        ([1, 3], Mask::A, 1),
+        ([1, 3], Mask::A, 2),
         ([1, 3], Mask::B, 4),
     ] {
         let mut vs = nn::VarStore::new(Device::Cpu);
@@ -125,6 +127,8 @@ fn the_matrix_product_is_the_convolution_in_values_and_gradients() -> Result<()>
         ([3, 3], Mask::UpToRow, 2),
         ([5, 3], Mask::Above, 1),
         ([1, 5], Mask::A, 2),
+        ([1, 3], Mask::A, 1),
+        ([1, 3], Mask::A, 2),
         ([1, 3], Mask::B, 4),
         ([1, 1], Mask::B, 1),
     ] {
