@@ -127,6 +127,8 @@ fn the_matrix_product_is_the_convolution_in_values_and_gradients() -> Result<()>
         ([3, 3], Mask::UpToRow, 2),
         ([5, 3], Mask::Above, 1),
         ([1, 5], Mask::A, 2),
+        ([1, 3], Mask::A, 1), // one live tap, which is not the centre
+        ([3, 1], Mask::Above, 2),
         ([1, 3], Mask::A, 1),
         ([1, 3], Mask::A, 2),
         ([1, 3], Mask::B, 4),
