@@ -3,11 +3,15 @@
 //! `cargo run --release -p pixelcnn --example bench -- [train|exact|cached|plain|codec] [--model NAME] [--batch B]
 //! [--threads T] [--precision P]`: each option leaves out what does not match it.
 //!
-//! `cpu_ms_per_image` is the time that all threads of the process together had a core, which other work on the
-//! machine disturbs less than it disturbs `images_per_second`.
+//! Of several repetitions the best counts. `cpu_ms_per_image` is the time that all threads of the process together had
+//! a core, which other work on the machine disturbs less than it disturbs `images_per_second`.
+//!
+//! `bench table FILE` reads such lines, and those of the PyTorch yardstick, and prints them side by side.
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 
-use std::time::Instant;
+mod table;
+
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -31,8 +35,10 @@ use tch::{Device, Kind, Tensor, nn};
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// train, exact, cached, plain or codec; all of them without.
+    /// train, exact, cached, plain or codec, all of them without; or table.
     what: Option<String>,
+    /// What table reads.
+    file: Option<PathBuf>,
     /// Only this model.
     #[arg(long)]
     model: Option<String>,
@@ -45,7 +51,7 @@ struct Args {
     /// Only this precision of training.
     #[arg(long)]
     precision: Option<Precision>,
-    /// Repetitions, of which the median counts.
+    /// Repetitions, of which the best counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
 }
@@ -132,6 +138,9 @@ impl Subject {
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if args.what.as_deref() == Some("table") {
+        return table::print(args.file.as_deref().context("which file?")?);
+    }
     for (what, measure) in [
         ("train", train as fn(&Args) -> Result<()>),
         ("exact", exact),
@@ -166,24 +175,18 @@ impl Args {
         Ok(subjects)
     }
 
-    /// Medians over the repeats of seconds and of seconds on a core; the first, which warms up, does not count.
+    /// The least seconds and the least seconds on a core; the first run, which warms up, does not count.
     fn time(&self, mut work: impl FnMut() -> Result<()>) -> Result<(f64, f64)> {
         work()?;
-        let mut seconds = Vec::new();
-        let mut on_cores = Vec::new();
+        let (mut seconds, mut on_cores) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..self.repeats {
             let (start, cpu) = (Instant::now(), cpu_seconds()?);
             work()?;
-            seconds.push(start.elapsed().as_secs_f64());
-            on_cores.push(cpu_seconds()? - cpu);
+            seconds = seconds.min(start.elapsed().as_secs_f64());
+            on_cores = on_cores.min(cpu_seconds()? - cpu);
         }
-        Ok((median(seconds), median(on_cores)))
+        Ok((seconds, on_cores))
     }
-}
-
-fn median(mut xs: Vec<f64>) -> f64 {
-    xs.sort_by(f64::total_cmp);
-    xs[xs.len() / 2]
 }
 
 /// Seconds that all threads of this process had a core, in the kernel's steps of 10 ms.

@@ -1,0 +1,82 @@
+//! Measurements side by side, with the ratios that matter.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// What was measured: bench, model, batch, threads, engine.
+type Key = (String, String, u64, u64, String);
+
+/// Prints the medians over the lines of `path` that measured the same, as a Markdown table; each engine beside the best
+/// of those that it is held against.
+pub(crate) fn print(path: &Path) -> Result<()> {
+    let mut rates: BTreeMap<Key, Vec<f64>> = BTreeMap::new();
+    for (number, line) in fs::read_to_string(path)?.lines().enumerate() {
+        let at = || format!("{}: line {}", path.display(), number + 1);
+        let line: Value = serde_json::from_str(line).with_context(at)?;
+        for (key, rate) in read(&line).with_context(at)? {
+            rates.entry(key).or_default().push(rate);
+        }
+    }
+    let rates: BTreeMap<Key, f64> = rates.into_iter().map(|(key, xs)| (key, median(xs))).collect();
+    println!(
+        "| bench | model | batch | threads | engine | images/s | ratio |\n|---|---|--:|--:|---|--:|---|"
+    );
+    for (key, rate) in &rates {
+        let (bench, model, batch, threads, engine) = key;
+        let ratio = yardstick(key, &rates)
+            .map(|(best, name)| format!("{:.3}x {name}", rate / best))
+            .unwrap_or_default();
+        println!("| {bench} | {model} | {batch} | {threads} | {engine} | {rate:.4} | {ratio} |");
+    }
+    Ok(())
+}
+
+/// What a line says: one rate of ours, or one or several of the yardstick's.
+fn read(line: &Value) -> Result<Vec<(Key, f64)>> {
+    let text = |name: &str| line[name].as_str().map(str::to_owned);
+    let count = |name: &str| line[name].as_u64().with_context(|| format!("no {name}"));
+    let (batch, threads) = (count("batch")?, count("threads")?);
+    if let Some(bench) = text("bench") {
+        let engine = format!(
+            "{} {}",
+            text("engine").context("no engine")?,
+            text("precision").context("no precision")?
+        );
+        let rate = line["images_per_second"].as_f64().context("no images_per_second")?;
+        return Ok(vec![(
+            (bench, text("model").context("no model")?, batch, threads, engine),
+            rate,
+        )]);
+    }
+    let bench = text("mode").context("neither bench nor mode")?;
+    let key = |variant: &str| {
+        (bench.clone(), "gated-mnist".to_owned(), batch, threads, format!("pytorch {variant}"))
+    };
+    let rates = line["images_per_s"].as_object().context("no images_per_s")?;
+    let rate =
+        |(variant, rate): (&String, &Value)| Ok((key(variant), rate.as_f64().context("a rate")?));
+    rates.iter().map(rate).collect()
+}
+
+fn median(mut xs: Vec<f64>) -> f64 {
+    xs.sort_by(f64::total_cmp);
+    f64::midpoint(xs[(xs.len() - 1) / 2], xs[xs.len() / 2])
+}
+
+/// What `key` is held against, and its name: PyTorch's best where it was measured, else our plain sampler.
+fn yardstick<'a>(key: &Key, rates: &'a BTreeMap<Key, f64>) -> Option<(f64, &'a str)> {
+    let (bench, model, batch, threads, engine) = key;
+    let is_against = |name: &str| {
+        rates.iter().filter(move |((b, m, n, t, other), _)| {
+            (b, m, n, t) == (bench, model, batch, threads) && other.starts_with(name)
+        })
+    };
+    if engine.starts_with("pytorch") || engine.starts_with("plain") {
+        return None;
+    }
+    let best = |name| is_against(name).max_by(|a, b| a.1.total_cmp(b.1));
+    let ((.., name), &rate) = best("pytorch").or_else(|| best("plain"))?;
+    Some((rate, name))
+}
