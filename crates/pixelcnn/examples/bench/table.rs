@@ -68,15 +68,14 @@ fn median(mut xs: Vec<f64>) -> f64 {
 /// What `key` is held against, and its name: PyTorch's best where it was measured, else our plain sampler.
 fn yardstick<'a>(key: &Key, rates: &'a BTreeMap<Key, f64>) -> Option<(f64, &'a str)> {
     let (bench, model, batch, threads, engine) = key;
-    let is_against = |name: &str| {
-        rates.iter().filter(move |((b, m, n, t, other), _)| {
-            (b, m, n, t) == (bench, model, batch, threads) && other.starts_with(name)
-        })
-    };
     if engine.starts_with("pytorch") || engine.starts_with("plain") {
         return None;
     }
-    let best = |name| is_against(name).max_by(|a, b| a.1.total_cmp(b.1));
+    let is_same = |(b, m, n, t, _): &Key| (b, m, n, t) == (bench, model, batch, threads);
+    let best = |name: &str| {
+        let others = rates.iter().filter(|(other, _)| is_same(other) && other.4.starts_with(name));
+        others.max_by(|a, b| a.1.total_cmp(b.1))
+    };
     let ((.., name), &rate) = best("pytorch").or_else(|| best("plain"))?;
     Some((rate, name))
 }
