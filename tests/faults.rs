@@ -129,7 +129,7 @@ fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
     succeed(&train(&whole, &steps));
     let mut child = chainrule(&train(&broken, &steps)).spawn().unwrap();
     let since = Instant::now();
-    while !broken.join("last.safetensors").exists() && since.elapsed() < Duration::from_secs(60) {
+    while !broken.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {
         thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap(); // SIGKILL
@@ -158,7 +158,7 @@ fn an_interrupted_run_saves_and_says_how_to_go_on() {
     let mut command = chainrule(&train(&out, &["--num-steps", "100000", "--save-every", "5"]));
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
-    while !out.join("last.safetensors").exists() && since.elapsed() < Duration::from_secs(60) {
+    while !out.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {
         thread::sleep(Duration::from_millis(5));
     }
     let interrupt = std::process::Command::new("kill")

@@ -5,12 +5,12 @@ use std::{f64::consts::LN_2, fs, path::Path};
 use crate::{succeed, text};
 
 fn last(out: &Path, field: &str) -> f64 {
-    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let values = metrics.lines().filter_map(|line| {
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).expect("a run has metrics");
+    let mut values = metrics.lines().rev().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         line[field].as_f64()
     });
-    values.last().expect("the field was reported")
+    values.next().expect("the field was reported")
 }
 
 fn train(out: &Path, more: &[&str]) {

@@ -1,8 +1,7 @@
 //! Grey levels made two.
 
+use core_layers::random;
 use ndarray::Array4;
-
-use super::draw::{Purpose, below, generator};
 
 /// 1 where level v of L is at least half of the greatest: 2 v >= L - 1.
 pub(super) fn threshold(levels: &Array4<u16>, num_levels: u32) -> Array4<u16> {
@@ -15,10 +14,11 @@ pub(super) fn threshold(levels: &Array4<u16>, num_levels: u32) -> Array4<u16> {
 pub(super) fn dynamic(
     levels: &Array4<u16>,
     num_levels: u32,
-    (seed, purpose, epoch): (u64, Purpose, u64),
+    (seed, purpose, epoch): (u64, &str, u64),
 ) -> Array4<u16> {
-    let mut rng = generator(seed, purpose, epoch);
-    levels.mapv(|level| u16::from(below(&mut rng, num_levels - 1) < u32::from(level)))
+    let mut rng = random::generator(seed, purpose, epoch);
+    let max = f64::from(num_levels - 1);
+    levels.mapv(|level| u16::from(random::uniform(&mut rng) * max < f64::from(level)))
 }
 
 #[cfg(test)]
@@ -32,7 +32,7 @@ mod tests {
         let grey = Array4::from_shape_fn((1, 1, 17, 1), |(_, _, x, _)| x as u16);
         let mut ones = [0u32; 17];
         for epoch in 0..4000 {
-            let drawn = dynamic(&grey, 17, (5, Purpose::Binarize, epoch));
+            let drawn = dynamic(&grey, 17, (5, "test", epoch));
             drawn.iter().zip(&mut ones).for_each(|(&bit, count)| *count += u32::from(bit));
         }
         assert_eq!((ones[0], ones[16]), (0, 4000));

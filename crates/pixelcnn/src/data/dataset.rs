@@ -3,12 +3,25 @@
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};
-use core_layers::ConfigError;
+use core_layers::{ConfigError, random};
 
-use super::draw::{FIXED_SEED, Purpose};
 use super::hash::{FileDigest, data_hash};
 use super::texture::Texture;
 use super::{Binarize, DataConfig, Images, Split, binarize};
+
+/// The seed of all that is drawn once: no run's seed reaches it.
+pub(super) const FIXED_SEED: u64 = 0x0da7_a5e7;
+
+/// What random numbers are for, by split; each purpose has a stream of its own.
+const BINARIZE: [&str; 3] = ["data.binarize.train", "data.binarize.valid", "data.binarize.test"];
+/// The same for textures.
+pub(super) const TEXTURE: [&str; 3] =
+    ["data.texture.train", "data.texture.valid", "data.texture.test"];
+
+/// The order of `n` training images in an epoch: a permutation of `0..n`, a function of (seed, epoch, n) only.
+pub fn order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
+    random::permutation(seed, "data.order", epoch, n)
+}
 
 /// Images in three splits, and how they came about.
 #[derive(Debug, Clone)]
@@ -118,11 +131,11 @@ impl Dataset {
             Redraw::Never => Cow::Borrowed(&self.train),
             Redraw::Binarize { grey, num_levels } => {
                 let levels =
-                    binarize::dynamic(&grey.levels, *num_levels, (seed, Purpose::Binarize, epoch));
+                    binarize::dynamic(&grey.levels, *num_levels, (seed, BINARIZE[0], epoch));
                 Cow::Owned(grey.with_levels(levels))
             }
             Redraw::Texture(texture) => Cow::Owned(Images::new(
-                texture.draw(self.train.len(), (seed, Purpose::Texture, epoch)),
+                texture.draw(self.train.len(), (seed, TEXTURE[0], epoch)),
                 None,
             )),
         }
@@ -179,8 +192,7 @@ fn binarise(
     let rule = format!("dynamically binarised: 1 with probability v / {max}");
     protocol.push(rule + ", train redrawn each epoch, valid and test drawn once");
     let grey = splits[0].clone();
-    let purposes = [Purpose::Binarize, Purpose::BinarizeValid, Purpose::BinarizeTest];
-    for (images, purpose) in splits.iter_mut().zip(purposes) {
+    for (images, purpose) in splits.iter_mut().zip(BINARIZE) {
         images.levels = binarize::dynamic(&images.levels, from, (FIXED_SEED, purpose, 0));
     }
     Redraw::Binarize { grey, num_levels: from }
@@ -208,6 +220,14 @@ mod tests {
         assert!(data.train.levels.iter().all(|&level| level < 17));
         assert_eq!(data.num_levels, 17);
         Ok(())
+    }
+
+    #[test]
+    fn the_order_of_an_epoch_is_the_same_on_every_machine() {
+        // a resumed run depends on it
+        assert_eq!(order(0, 0, 8), [2, 1, 0, 5, 4, 6, 3, 7]);
+        assert_ne!(order(0, 1, 8), order(0, 0, 8));
+        assert_ne!(order(1, 0, 8), order(0, 0, 8));
     }
 
     #[test]

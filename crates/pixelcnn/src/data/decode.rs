@@ -4,8 +4,11 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use image::{DynamicImage, GrayImage, ImageReader, Limits, Rgb, RgbImage};
+use anyhow::{Context, Result, anyhow, ensure};
+use image::metadata::Orientation;
+use image::{
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits, Rgb, RgbImage,
+};
 use ndarray::Array3;
 
 /// Name and version of the decoders, part of a set's hash.
@@ -20,13 +23,16 @@ const MAX_DECODED: u64 = 1 << 30;
 /// Reads a file whole, unless it is larger than a picture may be.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let name = || path.display().to_string();
-    let len = fs::metadata(path).with_context(name)?.len();
+    let file = fs::metadata(path).with_context(name)?;
+    // asked first, since a pipe would block and a device never ends
+    ensure!(file.is_file(), "{}: it is not a regular file", name());
+    let len = file.len();
     ensure!(len <= MAX_FILE, "{}: it has {len} bytes, but must have at most {MAX_FILE}", name());
     fs::read(path).with_context(name)
 }
 
-/// Decodes a picture in any format that its first bytes announce; its declared size is checked before anything is
-/// allocated for it.
+/// Decodes a picture in any format that its first bytes announce, and turns it upright; its declared size is checked
+/// before anything is allocated for it.
 pub(super) fn decode(content: &[u8]) -> Result<DynamicImage> {
     let mut reader = ImageReader::new(Cursor::new(content)).with_guessed_format()?;
     let mut limits = Limits::default();
@@ -34,8 +40,18 @@ pub(super) fn decode(content: &[u8]) -> Result<DynamicImage> {
     limits.max_image_height = Some(MAX_PIXELS);
     limits.max_alloc = Some(MAX_DECODED);
     reader.limits(limits);
-    let image = reader.decode().context("not a picture that can be read")?;
-    ensure!(image.width() > 0 && image.height() > 0, "a picture without pixels");
+    let broken = |error: ImageError| {
+        let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        anyhow!(words).context("not a picture that can be read")
+    };
+    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let bytes = decoder.total_bytes();
+    ensure!(bytes <= MAX_DECODED, "{bytes} bytes of pixels, but must have at most {MAX_DECODED}");
+    ensure!(bytes > 0, "a picture without pixels");
+    // a broken note on how the camera was held is no reason to refuse the picture
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(broken)?;
+    image.apply_orientation(orientation);
     Ok(image)
 }
 
@@ -144,6 +160,25 @@ mod tests {
         assert!(decode(&png).is_err());
         let pnm = b"P6 999999999 999999999 255\n".to_vec();
         assert!(decode(&pnm).is_err());
+    }
+
+    #[test]
+    fn a_camera_held_upright_gives_a_picture_held_upright() {
+        let mut jpeg = Vec::new();
+        let image = RgbImage::new(16, 8);
+        image.write_to(&mut Cursor::new(&mut jpeg), ImageFormat::Jpeg).unwrap();
+        assert_eq!(decode(&jpeg).unwrap().width(), 16);
+        // APP1: Exif, little endian, one entry: orientation 6, a quarter turn
+        let mut exif = b"\xff\xe1\x00\x22Exif\0\0II\x2a\0\x08\0\0\0\x01\0".to_vec();
+        exif.extend(b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0");
+        jpeg.splice(2..2, exif);
+        assert_eq!(decode(&jpeg).unwrap().width(), 8);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_not_waited_for() {
+        let refusal = format!("{:#}", read(Path::new("/dev/zero")).unwrap_err());
+        assert_eq!(refusal, "/dev/zero: it is not a regular file");
     }
 
     fn pictures() -> Vec<Vec<u8>> {

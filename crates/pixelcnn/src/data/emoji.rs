@@ -14,6 +14,7 @@ pub(super) fn read(config: &DataConfig) -> Result<Source> {
         words: "by the first 8 bytes of the sha256 of the code points less gender and skin, big endian, mod 10: 0..=7 \
                 trains, 8 validates, 9 tests",
         side: config.side_or(USUAL_SIDE) as u32,
+        once: true,
     };
     folder::read_by(&fetched::folder("emoji")?, "emoji", &rule, config)
 }

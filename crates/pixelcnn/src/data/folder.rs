@@ -2,6 +2,7 @@
 //!
 //! `FOLDER/x.png`, `FOLDER/CLASS/x.png`, `FOLDER/SPLIT/x.png` or `FOLDER/SPLIT/CLASS/x.png`, SPLIT being train, valid and test.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -26,6 +27,8 @@ pub(super) struct Rule {
     pub(super) words: &'static str,
     /// Rows and columns; 0 where all pictures must be of one size.
     pub(super) side: u32,
+    /// Whether a picture that is there already under another name is left out.
+    pub(super) once: bool,
 }
 
 /// One picture on its way.
@@ -38,7 +41,8 @@ struct Entry {
 
 /// The folder that a configuration names.
 pub(super) fn read(root: &Path, config: &DataConfig) -> Result<Source> {
-    let rule = Rule { split_of: Split::of_name, words: Split::NAME_RULE, side: config.side };
+    let rule =
+        Rule { split_of: Split::of_name, words: Split::NAME_RULE, side: config.side, once: false };
     let name = root
         .file_name()
         .map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned());
@@ -51,7 +55,7 @@ pub(super) fn read_by(root: &Path, name: &str, rule: &Rule, config: &DataConfig)
     walk(root, "", &mut paths)?;
     ensure!(!paths.is_empty(), "{}: no pictures in it ({})", root.display(), ENDINGS.join(", "));
     paths.sort();
-    let named = Split::ALL.iter().all(|split| root.join(split.name()).is_dir());
+    let named = Split::ALL.iter().any(|split| root.join(split.name()).is_dir());
     let mut files = Vec::new();
     let mut entries = Vec::new();
     for path in paths {
@@ -65,6 +69,11 @@ pub(super) fn read_by(root: &Path, name: &str, rule: &Rule, config: &DataConfig)
     }
     ensure_one_size(root, &entries)?;
     let label_names = classes(root, &entries)?;
+    if rule.once {
+        let mut seen = BTreeSet::new();
+        entries.retain(|entry| seen.insert(entry.pixels.as_raw().clone()));
+    }
+    entries.sort_by_cached_key(|entry| Split::mixed(&entry.path));
     let grey = config.grey || entries.iter().all(|entry| decode::is_grey(&entry.pixels));
     let (width, height) = entries[0].pixels.dimensions();
     let how = if named { "split by sub-folder" } else { rule.words };
@@ -72,7 +81,10 @@ pub(super) fn read_by(root: &Path, name: &str, rule: &Rule, config: &DataConfig)
     Ok(Source {
         name: name.into(),
         num_levels: 256,
-        rule: format!("{name}, {height}x{width} {colours}; {how}"),
+        rule: format!(
+            "{name}, {} pictures, {height}x{width} {colours}, in the order of their names' sha256; {how}",
+            entries.len()
+        ),
         splits: Split::ALL.map(|split| images(&entries, split, &label_names, grey)),
         label_names,
         files,
@@ -224,14 +236,34 @@ mod tests {
         fs::write(folder.path().join("README.md"), "no picture")?;
         let data = loaded(folder.path(), 0, false)?;
         assert_eq!(data.label_names, ["cat", "dog"]);
-        assert_eq!(data.test.levels.slice(ndarray::s![.., 0, 0, 0]).to_vec(), [21, 20]);
-        assert_eq!(data.test.labels, Some(vec![0, 1]));
+        let mut seen: Vec<(u16, u32)> = (data.test.levels.slice(ndarray::s![.., 0, 0, 0]).iter())
+            .copied()
+            .zip(data.test.labels.unwrap())
+            .collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [(20, 1), (21, 0)]);
         assert_eq!(data.test.names, ["x.png", "x.png"]);
         assert_eq!(loaded(folder.path(), 2, true)?.train.levels.shape(), [2, 2, 2, 1]);
 
         picture(folder.path(), "train/y.png", 4, 1)?;
         let beside = format!("{:#}", loaded(folder.path(), 0, false).unwrap_err());
         assert!(beside.ends_with("y.png: it lies beside folders, which are classes"), "{beside}");
+        fs::remove_dir_all(folder.path().join("valid"))?;
+        fs::remove_file(folder.path().join("train/y.png"))?;
+        let lacking = format!("{:#}", loaded(folder.path(), 0, false).unwrap_err());
+        assert!(lacking.contains("no image falls into the valid split"), "{lacking}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_pictures_are_of_all_classes() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        for i in 0..100 {
+            picture(folder.path(), &format!("{}/{i}.png", ["a", "b"][i / 50]), 2, i as u8)?;
+        }
+        let data = loaded(folder.path(), 0, false)?;
+        let ones = data.train.labels.unwrap()[..40].iter().sum::<u32>();
+        assert!((8..=32).contains(&ones), "{ones} of 40 are of the second class");
         Ok(())
     }
 

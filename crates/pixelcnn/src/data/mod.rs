@@ -9,7 +9,6 @@ mod config;
 mod dataset;
 mod decode;
 mod digits;
-mod draw;
 mod emoji;
 mod fetched;
 mod folder;
@@ -27,8 +26,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 pub use config::{Binarize, DataConfig};
-pub use dataset::Dataset;
-pub use draw::order;
+pub use dataset::{Dataset, order};
 pub use images::Images;
 pub use npy::{read_npy, write_npy};
 pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};

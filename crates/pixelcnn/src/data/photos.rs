@@ -12,10 +12,10 @@ use super::hash::FileDigest;
 use super::{DataConfig, Images, Split, decode, fetched};
 
 const USUAL_SIDE: u32 = 32;
-/// Crops along the shorter side of a photograph.
-const CROPS: u32 = 16;
+/// Most crops along the shorter side of a photograph; fewer where it would have to be enlarged.
+const CROPS: u32 = 8;
 
-/// Crops of each photograph, scaled so that 16 lie along its shorter side; photograph i of the sorted names (not a crop of
+/// Crops of each photograph, scaled so that 8 lie along its shorter side; photograph i of the sorted names (not a crop of
 /// it) trains where i mod 10 is 0..=6, validates where it is 7, tests where it is 8 or 9.
 pub(super) fn read(config: &DataConfig) -> Result<Source> {
     from_folder(&fetched::folder("photos")?, config)
@@ -52,7 +52,8 @@ fn from_folder(folder: &Path, config: &DataConfig) -> Result<Source> {
         num_levels: 256,
         label_names: Vec::new(),
         rule: format!(
-            "{count} photographs in {side}x{side} {colours} crops, {CROPS} along the shorter side; {rule}"
+            "{count} photographs in {side}x{side} {colours} crops, {CROPS} along the shorter side, in the order of \
+             their names' sha256; {rule}"
         ),
         splits,
         files,
@@ -93,10 +94,11 @@ fn one(path: &Path, side: u32) -> Result<(Photo, FileDigest)> {
         decode::on_white(&decode::decode(&content).with_context(|| path.display().to_string())?);
     let (width, height) = pixels.dimensions();
     let short = width.min(height);
-    let (columns, rows) = (width * CROPS / short, height * CROPS / short);
+    let along = (short / side).clamp(1, CROPS);
+    let (columns, rows) = (width * along / short, height * along / short);
     // the part that whole crops cover
     let scaled = decode::resize(
-        &imageops::crop_imm(&pixels, 0, 0, columns * short / CROPS, rows * short / CROPS)
+        &imageops::crop_imm(&pixels, 0, 0, columns * short / along, rows * short / along)
             .to_image(),
         columns * side,
         rows * side,
@@ -115,22 +117,25 @@ fn one(path: &Path, side: u32) -> Result<(Photo, FileDigest)> {
     ))
 }
 
+/// All crops of some photographs, mixed: the first are a sample of all photographs.
 fn images(photos: &[&Photo], side: u32, grey: bool) -> Images {
     let side = side as usize;
-    let count = photos.iter().map(|photo| photo.crops.len()).sum();
-    let mut levels = Array4::zeros((count, side, side, if grey { 1 } else { 3 }));
-    let crops =
-        photos.iter().flat_map(|photo| photo.crops.iter().map(move |crop| (&photo.name, crop)));
-    let mut names = Vec::with_capacity(count);
-    for (mut image, (name, (row, column, pixels))) in levels.axis_iter_mut(Axis(0)).zip(crops) {
+    let mut crops: Vec<(String, &RgbImage)> = (photos.iter())
+        .flat_map(|photo| photo.crops.iter().map(|crop| (&photo.name, crop)))
+        .map(|(name, (row, column, pixels))| (format!("{name}-{row}-{column}"), pixels))
+        .collect();
+    crops.sort_by_cached_key(|(name, _)| Split::mixed(name));
+    let mut levels = Array4::zeros((crops.len(), side, side, if grey { 1 } else { 3 }));
+    for (mut image, (_, pixels)) in levels.axis_iter_mut(Axis(0)).zip(&crops) {
         image.assign(&decode::levels(pixels, grey));
-        names.push(format!("{name}-{row}-{column}"));
     }
-    Images { levels, labels: None, names }
+    Images { levels, labels: None, names: crops.into_iter().map(|(name, _)| name).collect() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use image::Rgb;
 
     use super::*;
@@ -145,16 +150,17 @@ mod tests {
         let config = DataConfig { data: "photos".into(), side: 4, ..DataConfig::default() };
         let source = from_folder(folder.path(), &config)?;
         let seen = source.splits.each_ref().map(|images| {
-            images
-                .levels
-                .slice(ndarray::s![.., 0, 0, 0])
-                .iter()
-                .copied()
-                .collect::<std::collections::BTreeSet<_>>()
+            images.levels.slice(ndarray::s![.., 0, 0, 0]).iter().copied().collect::<BTreeSet<_>>()
         });
         assert_eq!(seen, [(0..7).collect(), [7].into(), [8, 9].into()]);
-        assert_eq!(source.splits[1].len(), 16 * 20);
-        assert_eq!(source.splits[1].names[21], "7-1-1");
+        assert_eq!(source.splits[1].len(), 8 * 10);
+        assert!(source.splits[1].names.contains(&"7-1-1".into()));
+        let first = source.splits[0].select(&(0..40).collect::<Vec<_>>());
+        let photographs: BTreeSet<&str> =
+            first.names.iter().filter_map(|name| name.split('-').next()).collect();
+        assert_eq!(photographs.len(), 7, "the first crops show every photograph");
+        let config = DataConfig { side: 16, ..config };
+        assert_eq!(from_folder(folder.path(), &config)?.splits[1].len(), 2 * 2, "not enlarged");
         Ok(())
     }
 }

@@ -51,6 +51,11 @@ impl Split {
         Self::of_tenth((number % 10) as usize, 8, 9)
     }
 
+    /// The place of a name in an order that mixes classes and sources, so that the first images are a sample of all.
+    pub(super) fn mixed(name: &str) -> [u8; 32] {
+        Sha256::digest(name.as_bytes()).into()
+    }
+
     const fn of_tenth(tenth: usize, valid_from: usize, test_from: usize) -> Self {
         if tenth < valid_from {
             Self::Train

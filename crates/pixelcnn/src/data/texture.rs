@@ -2,13 +2,10 @@
 //! samples and must not fall below.
 //! Letters: N images, W rows and columns, L levels.
 
-use core_layers::ConfigError;
+use core_layers::{ConfigError, random};
 use ndarray::Array4;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::RngCore;
 
-use super::dataset::Source;
-use super::draw::{FIXED_SEED, Purpose, below, generator, uniform};
+use super::dataset::{FIXED_SEED, Source, TEXTURE};
 use super::hash::FileDigest;
 use super::{Binarize, DataConfig, Images};
 
@@ -41,8 +38,7 @@ enum Kind {
 pub(super) fn read(config: &DataConfig) -> Result<Source, ConfigError> {
     let texture = Texture::of(config)?;
     let Texture { side, num_levels, .. } = texture;
-    let purposes = [Purpose::Texture, Purpose::TextureValid, Purpose::TextureTest];
-    let splits: Vec<Images> = (COUNTS.iter().zip(purposes))
+    let splits: Vec<Images> = (COUNTS.iter().zip(TEXTURE))
         .map(|(&count, purpose)| Images::new(texture.draw(count, (FIXED_SEED, purpose, 0)), None))
         .collect();
     let bytes: Vec<u8> = splits
@@ -103,30 +99,37 @@ impl Texture {
     pub(super) fn draw(
         &self,
         count: usize,
-        (seed, purpose, epoch): (u64, Purpose, u64),
+        (seed, purpose, epoch): (u64, &str, u64),
     ) -> Array4<u16> {
-        let mut rng = generator(seed, purpose, epoch);
+        let mut rng = random::generator(seed, purpose, epoch);
+        let mut uniform = || random::uniform(&mut rng);
         let mut levels = Array4::zeros((count, self.side, self.side, 1));
         for n in 0..count {
             for y in 0..self.side {
                 for x in 0..self.side {
                     let (left, above) = neighbours(&levels, n, y, x);
-                    levels[[n, y, x, 0]] = self.next(&mut rng, left, above);
+                    levels[[n, y, x, 0]] = self.next(&mut uniform, left, above);
                 }
             }
         }
         levels
     }
 
-    fn next(&self, rng: &mut ChaCha8Rng, left: Option<u16>, above: Option<u16>) -> u16 {
+    fn next(
+        &self,
+        uniform: &mut impl FnMut() -> f64,
+        left: Option<u16>,
+        above: Option<u16>,
+    ) -> u16 {
+        let mut below = |bound: u32| (uniform() * f64::from(bound)) as u16;
         match (self.kind, left) {
-            (Kind::Markov, Some(left)) => match rng.next_u32() >> 30 {
+            (Kind::Markov, Some(left)) => match below(4) {
                 0 | 1 => left,
                 2 => self.after(left),
-                _ => below(rng, self.num_levels) as u16,
+                _ => below(self.num_levels),
             },
-            (Kind::Noise | Kind::Markov, _) => below(rng, self.num_levels) as u16,
-            (Kind::Ising, _) => u16::from(uniform(rng) < prob_of_one(left, above)),
+            (Kind::Noise | Kind::Markov, _) => below(self.num_levels),
+            (Kind::Ising, _) => u16::from(uniform() < prob_of_one(left, above)),
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
 
     /// Mean and standard error of `-ln p(image)` over fresh images.
     fn empirical(texture: Texture) -> (f64, f64) {
-        let draws = texture.draw(2000, (1, Purpose::Texture, 3));
+        let draws = texture.draw(2000, (1, "test", 3));
         let nats: Vec<f64> = draws
             .outer_iter()
             .map(|image| texture.nll_nats(&image.to_owned().insert_axis(ndarray::Axis(0))))
