@@ -2,7 +2,7 @@
 
 use core_layers::{
     Conditional, Context, Stepper,
-    kernels::exact::{Kernel, Outputs, Tap, Variant},
+    kernels::exact::{Kernel, Tap, Variant},
 };
 
 use ndarray::Axis;
@@ -143,10 +143,11 @@ impl<'p> ExactStepper<'p> {
 
     /// Bias, class, and the taps that are known at the start of the row.
     fn convolve_row(&self, index: usize, conv: &Convolution, ys: &mut [f32], stride: usize) {
-        let (starts, columns) = (&self.starts[index], self.plan.width);
-        let outputs = Outputs { starts, start_stride: 0, ys, stride, columns };
+        for column in ys.chunks_exact_mut(stride) {
+            column.copy_from_slice(&self.starts[index]);
+        }
         self.with_taps(&conv.row, None, |taps| {
-            self.kernel.accumulate_from(&conv.row.weights, taps, outputs);
+            self.kernel.accumulate(&conv.row.weights, taps, self.plan.width, ys, stride);
         });
     }
 

@@ -19,21 +19,6 @@ pub struct Tap<'a> {
     pub stride: usize,
 }
 
-/// Columns of outputs, and what the chains of each output start from.
-#[derive(Debug)]
-pub struct Outputs<'a> {
-    /// `[column][output][L]`.
-    pub starts: &'a [f32],
-    /// Floats from one column of `starts` to the next; 0 where all columns start alike.
-    pub start_stride: usize,
-    /// `[column][output][L]`, as many as `columns`.
-    pub ys: &'a mut [f32],
-    /// Floats from one column of `ys` to the next.
-    pub stride: usize,
-    /// Columns that are computed.
-    pub columns: usize,
-}
-
 impl Kernel {
     /// `y[j][o][l] = fma(w[t][k][o], x_t[j][k][l], y[j][o][l])` for `columns` columns j, all outputs o and lanes l.
     ///
@@ -51,41 +36,6 @@ impl Kernel {
         ys: &mut [f32],
         y_stride: usize,
     ) {
-        let from = ys.as_ptr();
-        self.check_outputs(weights, columns, ys.len(), y_stride);
-        let (ys, from_stride) = (ys.as_mut_ptr(), y_stride);
-        self.run(Sum { weights, taps, columns, from, from_stride, ys, y_stride });
-    }
-
-    /// As [`Kernel::accumulate`], but the chains start from `outputs.starts` and what `ys` held is lost: for bias or
-    /// earlier sums that need not be copied first.
-    ///
-    /// # Panics
-    /// As there, or if `starts` end too early.
-    pub fn accumulate_from(&self, weights: &Packed, taps: &[Tap<'_>], outputs: Outputs<'_>) {
-        let Outputs { starts, start_stride, ys, stride, columns } = outputs;
-        self.check_outputs(weights, columns, ys.len(), stride);
-        let needed = extent(columns, start_stride, weights.outs() * self.lanes());
-        assert!(starts.len() >= needed, "starts has {} floats, of {needed}", starts.len());
-        let (from, from_stride) = (starts.as_ptr(), start_stride);
-        let (ys, y_stride) = (ys.as_mut_ptr(), stride);
-        self.run(Sum { weights, taps, columns, from, from_stride, ys, y_stride });
-    }
-
-    /// Refuses outputs that end too early or overlap.
-    fn check_outputs(&self, weights: &Packed, columns: usize, floats: usize, stride: usize) {
-        let width = weights.outs() * self.lanes();
-        let needed = extent(columns, stride, width);
-        assert!(floats >= needed, "ys has {floats} floats, but {needed} are written");
-        assert!(
-            columns <= 1 || stride >= width,
-            "y_stride is {stride}, but a column has {width} floats"
-        );
-    }
-
-    /// The outputs of `sum` were checked; its taps are here.
-    fn run(&self, sum: Sum<'_>) {
-        let Sum { weights, taps, columns, .. } = sum;
         if columns == 0 || weights.outs() == 0 {
             return;
         }
@@ -96,6 +46,15 @@ impl Kernel {
             let needed = extent(columns, tap.stride, weights.inputs(index) * lanes);
             assert!(len >= needed, "tap {index} reads {needed} floats, but xs has {len}");
         }
+        let width = weights.outs() * lanes;
+        let needed = extent(columns, y_stride, width);
+        assert!(ys.len() >= needed, "ys has {} floats, but {needed} are written", ys.len());
+        assert!(
+            columns == 1 || y_stride >= width,
+            "y_stride is {y_stride}, but a column has {width} floats"
+        );
+
+        let sum = Sum { weights, taps, columns, ys: ys.as_mut_ptr(), y_stride };
         match lanes {
             1 => dispatch(self.machine(), OutputLanes::<1>(sum)),
             4 => dispatch(self.machine(), OutputLanes::<4>(sum)),
@@ -149,17 +108,15 @@ fn transpose<const L: usize>(xs: &[f32], out: &mut [f32]) {
 
 /// Floats up to the end of the last of `columns` columns, of which `width` are used.
 fn extent(columns: usize, stride: usize, width: usize) -> usize {
-    columns.checked_sub(1).map_or(0, |before| before.saturating_mul(stride).saturating_add(width))
+    (columns - 1).saturating_mul(stride).saturating_add(width)
 }
 
-/// Arguments of `accumulate`, checked: all columns of all taps, of `from` and of `ys` lie in their slices.
+/// Arguments of `accumulate`, checked: all columns of all taps and of `ys` lie in their slices.
 #[derive(Clone, Copy)]
 pub(super) struct Sum<'a> {
     pub(super) weights: &'a Packed,
     pub(super) taps: &'a [Tap<'a>],
     pub(super) columns: usize,
-    pub(super) from: *const f32,
-    pub(super) from_stride: usize,
     pub(super) ys: *mut f32,
     pub(super) y_stride: usize,
 }

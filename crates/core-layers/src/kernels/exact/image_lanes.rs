@@ -63,16 +63,16 @@ impl<const L: usize> ImageLanes<'_, L> {
     /// Output `out` and places `place..place + P` exist.
     #[inline(always)]
     unsafe fn tile<V: Vector, const O: usize, const P: usize>(&self, out: usize, place: usize) {
-        let Sum { weights, taps, from, from_stride, ys, y_stride, .. } = self.0;
+        let Sum { weights, taps, ys, y_stride, .. } = self.0;
         let live = weights.outs() - out;
         let mut sums = [[V::splat(0.0); P]; O];
         // SAFETY: `accumulate` has checked all columns, inputs and outputs; only live outputs are touched.
         unsafe {
             for p in 0..P {
-                let from = from.add(Self::offset::<V>(place + p, from_stride) + out * L);
+                let ys = ys.add(Self::offset::<V>(place + p, y_stride) + out * L);
                 for o in 0..O {
                     if o < live {
-                        sums[o][p] = V::load(from.add(o * L));
+                        sums[o][p] = V::load(ys.add(o * L));
                     }
                 }
             }

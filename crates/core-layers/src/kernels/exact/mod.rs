@@ -37,7 +37,7 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use accumulate::{Outputs, Tap};
+pub use accumulate::Tap;
 pub use packed::Packed;
 pub use variant::Variant;
 

@@ -103,16 +103,6 @@ impl<const L: usize> OutputLanes<'_, L> {
         unsafe { self.0.ys.add(place / L * self.0.y_stride + out * L + place % L) }
     }
 
-    /// Where the chain of output `out` of place `place` starts from.
-    ///
-    /// # Safety
-    /// Both exist.
-    #[inline(always)]
-    unsafe fn from(&self, out: usize, place: usize) -> *const f32 {
-        // SAFETY: `accumulate` has checked all columns and outputs.
-        unsafe { self.0.from.add(place / L * self.0.from_stride + out * L + place % L) }
-    }
-
     /// Outputs `out..out + N` of P places; zeros for outputs that are padding.
     ///
     /// # Safety
@@ -127,19 +117,19 @@ impl<const L: usize> OutputLanes<'_, L> {
                 for p in 0..P {
                     let mut staged = [0.0; TILE];
                     for o in 0..live {
-                        staged[o] = *self.from(out + o, place + p);
+                        staged[o] = *self.at(out + o, place + p);
                     }
                     sums[p] = V::read(&staged);
                 }
             } else if L == 1 {
                 for p in 0..P {
-                    sums[p] = V::load(self.from(out, place + p));
+                    sums[p] = V::load(self.at(out, place + p));
                 }
             } else {
-                let from = self.from(out, place);
+                let ys = self.at(out, place);
                 let mut rows = [V::splat(0.0); 4];
                 for i in 0..4 {
-                    rows[i] = V::load(from.add(i * V::N));
+                    rows[i] = V::load(ys.add(i * V::N));
                 }
                 let lanes = V::split_lanes(rows);
                 sums.copy_from_slice(&lanes[..P]);

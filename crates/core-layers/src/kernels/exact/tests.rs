@@ -54,39 +54,6 @@ fn chain(
     }
 }
 
-/// Compares `accumulate_from` one column for all with `accumulate` on copies of that column.
-fn check_starts(kernel: Kernel, outs: usize, columns: usize) {
-    let lanes = kernel.lanes();
-    let packed = Packed::new(outs, &[3, 5], weight);
-    let (stride, y_stride) = (5 * lanes, outs * lanes + 3);
-    let xs = numbers(1, columns * stride);
-    let taps = [1, 0].map(|index| Tap { index, xs: &xs, stride });
-    let starts = numbers(2, y_stride);
-    let mut expected = starts.repeat(columns);
-    let mut found = vec![f32::NAN; columns * y_stride];
-    kernel.accumulate(&packed, &taps, columns, &mut expected, y_stride);
-    let ys = &mut found;
-    let outputs = Outputs { starts: &starts, start_stride: 0, ys, stride: y_stride, columns };
-    kernel.accumulate_from(&packed, &taps, outputs);
-    for (found, expected) in found.chunks(y_stride).zip(expected.chunks(y_stride)) {
-        assert_eq!(
-            bits(&found[..outs * lanes]),
-            bits(&expected[..outs * lanes]),
-            "{kernel:?} {outs}"
-        );
-        assert!(found[outs * lanes..].iter().all(|x| x.is_nan()));
-    }
-}
-
-#[test]
-fn chains_may_start_from_one_column_for_all() {
-    for kernel in kernels() {
-        for (outs, columns) in [(1, 1), (17, 5), (40, 4), (64, 1)] {
-            check_starts(kernel, outs, columns);
-        }
-    }
-}
-
 /// Compares `accumulate` with the chain; `slack` floats lie between columns of the input and of the output.
 fn check(kernel: Kernel, outs: usize, inputs: usize, columns: usize, slack: usize) {
     let lanes = kernel.lanes();
