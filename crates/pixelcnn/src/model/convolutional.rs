@@ -174,7 +174,7 @@ impl ConvolutionalModel {
         program
     }
 
-    /// Log-weights, means and log-scales of one value's head outputs `[3 M]`, as [`Self::logistics_of`] reads them.
+    /// Log-weights, means and log-scales of one value's head outputs `[3 M]`, as the full pass reads them.
     pub fn logistics(outputs: &[f32]) -> (&[f32], &[f32], Vec<f32>) {
         let mixtures = outputs.len() / 3;
         let log_scale = |s: &f32| (s + LOG_SCALE_START as f32).max(MIN_LOG_SCALE as f32);

@@ -1,5 +1,8 @@
 //! The training loop: maximum likelihood by AdamW, written out.
 
+mod epoch;
+mod pictures;
+
 use std::{borrow::Cow, collections::BTreeMap, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,11 +18,13 @@ use tch::{Device, Tensor, nn};
 
 use crate::{
     config::Run,
-    data::{self, Dataset, Images},
+    data::{self, Dataset},
     evaluate,
     model::Model,
     trained::{About, insert_weights},
 };
+
+use epoch::Epoch;
 
 /// What a run says while it lasts.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +103,7 @@ pub fn train(
         write_atomic(&folder.file(CONFIG), serde_json::to_string_pretty(run)?.as_bytes())?;
     }
     let mut metrics = Metrics::open(folder, state.about.step)?;
-    let mut epoch =
-        Epoch { number: u64::MAX, images: Cow::Borrowed(&dataset.train), order: Vec::new() };
+    let mut epoch = Epoch::before_the_first(&dataset);
     let mut since = Window::default();
     for step in state.about.step + 1..=config.num_steps {
         epoch.enter(run, &dataset, step);
@@ -136,6 +140,7 @@ pub fn train(
             metrics.sync()?;
             state.warn_of_a_leak(&valid, report);
             let is_best = state.save(step, &valid)?;
+            state.draw(step)?;
             report(Report::Saved { step, valid, is_best });
             since = Window::default();
         }
@@ -173,36 +178,6 @@ impl Window {
 
     fn rate(&self) -> f64 {
         self.images as f64 / self.start.elapsed().as_secs_f64()
-    }
-}
-
-/// The training images of one epoch, in their order.
-struct Epoch<'d> {
-    number: u64,
-    images: Cow<'d, Images>,
-    order: Vec<usize>,
-}
-
-impl<'d> Epoch<'d> {
-    /// Makes it the epoch that `step` belongs to. An epoch has whole batches only.
-    fn enter(&mut self, run: &Run, dataset: &'d Dataset, step: u64) {
-        let number = (step - 1) / Self::steps(run, dataset.train.len());
-        if number != self.number {
-            self.number = number;
-            self.images = dataset.epoch(run.train.seed, number);
-            self.order = data::order(run.train.seed, number, dataset.train.len());
-        }
-    }
-
-    fn steps(run: &Run, images: usize) -> u64 {
-        (images / run.train.batch_size).max(1) as u64
-    }
-
-    /// The images of `step`; a set smaller than a batch is gone through again.
-    fn batch(&self, run: &Run, step: u64) -> Vec<usize> {
-        let first =
-            ((step - 1) % Self::steps(run, self.order.len())) as usize * run.train.batch_size;
-        (first..first + run.train.batch_size).map(|i| self.order[i % self.order.len()]).collect()
     }
 }
 
@@ -323,6 +298,13 @@ impl<'r> State<'r> {
         let tally = evaluate::nats(&self.model, &images, self.device, &mut |_| {});
         self.swap();
         tally.likelihood(all.dims())
+    }
+
+    fn draw(&mut self, step: u64) -> Result<()> {
+        self.swap();
+        let drawn = pictures::draw(&self.model, self.folder, step, self.run.train.num_samples);
+        self.swap();
+        drawn
     }
 
     fn swap(&mut self) {
