@@ -21,14 +21,21 @@ pub(crate) fn print(path: &Path) -> Result<()> {
     }
     let rates: BTreeMap<Key, f64> = rates.into_iter().map(|(key, xs)| (key, median(xs))).collect();
     println!(
-        "| bench | model | batch | threads | engine | images/s | ratio |\n|---|---|--:|--:|---|--:|---|"
+        "| bench | model | batch | threads | engine | images/s | ratios |\n|---|---|--:|--:|---|--:|---|"
     );
     for (key, rate) in &rates {
         let (bench, model, batch, threads, engine) = key;
-        let ratio = yardstick(key, &rates)
-            .map(|(best, name)| format!("{:.3}x {name}", rate / best))
-            .unwrap_or_default();
-        println!("| {bench} | {model} | {batch} | {threads} | {engine} | {rate:.4} | {ratio} |");
+        let decimals = if *rate < 10. { 4 } else { 1 };
+        let ratios: Vec<String> = yardsticks(key, &rates)
+            .into_iter()
+            .map(|(best, name)| {
+                format!("{:.*}x {name}", if rate / best < 10. { 2 } else { 0 }, rate / best)
+            })
+            .collect();
+        let ratios = ratios.join(", ");
+        println!(
+            "| {bench} | {model} | {batch} | {threads} | {engine} | {rate:.decimals$} | {ratios} |"
+        );
     }
     Ok(())
 }
@@ -65,17 +72,21 @@ fn median(mut xs: Vec<f64>) -> f64 {
     f64::midpoint(xs[(xs.len() - 1) / 2], xs[xs.len() / 2])
 }
 
-/// What `key` is held against, and its name: PyTorch's best where it was measured, else our plain sampler.
-fn yardstick<'a>(key: &Key, rates: &'a BTreeMap<Key, f64>) -> Option<(f64, &'a str)> {
+/// What `key` is held against, with its name: PyTorch's best, of any precision and of the same, where it was measured;
+/// else our plain sampler.
+fn yardsticks<'a>(key: &Key, rates: &'a BTreeMap<Key, f64>) -> Vec<(f64, &'a str)> {
     let (bench, model, batch, threads, engine) = key;
     if engine.starts_with("pytorch") || engine.starts_with("plain") {
-        return None;
+        return Vec::new();
     }
     let is_same = |(b, m, n, t, _): &Key| (b, m, n, t) == (bench, model, batch, threads);
     let best = |name: &str| {
         let others = rates.iter().filter(|(other, _)| is_same(other) && other.4.starts_with(name));
-        others.max_by(|a, b| a.1.total_cmp(b.1))
+        others.max_by(|a, b| a.1.total_cmp(b.1)).map(|((.., name), &rate)| (rate, name.as_str()))
     };
-    let ((.., name), &rate) = best("pytorch").or_else(|| best("plain"))?;
-    Some((rate, name))
+    let Some(overall) = best("pytorch").or_else(|| best("plain")) else { return Vec::new() };
+    let alike = if engine.ends_with(" f32") { best("pytorch fp32") } else { None };
+    let mut all = vec![overall];
+    all.extend(alike.filter(|alike| *alike != overall));
+    all
 }
