@@ -53,6 +53,22 @@ impl Logistics {
             + width.where_self(&edges.logical_not(), &width.zeros_like());
         (log_bins + self.logits.log_softmax(-1, None)).logsumexp([-1i64].as_slice(), false)
     }
+
+    /// `log p` of every level `[B, N, L]`, some levels at once so that the memory stays bounded.
+    fn log_probs(&self) -> Tensor {
+        const NUMBERS: i64 = 1 << 22;
+        let at_once = (NUMBERS / self.logits.numel() as i64).clamp(1, self.levels);
+        let options = (Kind::Int64, self.logits.device());
+        let parts: Vec<Tensor> = (0..self.levels)
+            .step_by(at_once as usize)
+            .map(|first| {
+                let last = (first + at_once).min(self.levels);
+                let levels = Tensor::arange_start(first, last, options).view([-1, 1, 1]);
+                self.log_prob(&levels) // [levels, B, N]
+            })
+            .collect();
+        Tensor::cat(&parts, 0).permute([1, 2, 0])
+    }
 }
 
 impl Conditionals {
@@ -76,15 +92,23 @@ impl Conditionals {
     pub fn log_probs(&self) -> Tensor {
         match self {
             Self::Logits(logits) => logits.log_softmax(-1, Kind::Float),
-            Self::Logistics(logistics) => {
-                let sizes = logistics.logits.size();
-                let columns: Vec<Tensor> = (0..logistics.levels)
-                    .map(|v| {
-                        let all = (Kind::Int64, logistics.logits.device());
-                        logistics.log_prob(&Tensor::full([sizes[0], sizes[1]], v, all))
-                    })
-                    .collect();
-                Tensor::stack(&columns, -1)
+            Self::Logistics(logistics) => logistics.log_probs(),
+        }
+    }
+
+    /// Those of one position: `[B, 1, ...]`.
+    #[must_use]
+    pub fn at(&self, position: i64) -> Self {
+        let one = |xs: &Tensor| xs.narrow(1, position, 1);
+        match self {
+            Self::Logits(logits) => Self::Logits(one(logits)),
+            Self::Logistics(Logistics { logits, means, log_scales, levels }) => {
+                Self::Logistics(Logistics {
+                    logits: one(logits),
+                    means: one(means),
+                    log_scales: one(log_scales),
+                    levels: *levels,
+                })
             }
         }
     }

@@ -48,9 +48,10 @@ impl<M: Autoregressive> Stepper for PlainStepper<'_, M> {
         let position = i64::from(self.engine.layout.order[self.step]);
         let logits = tch::no_grad(|| {
             let model = self.engine.model;
-            match model.conditionals(&model.embed(&self.xs), &self.context) {
-                Conditionals::Logits(logits) => logits.i((.., position)),
-                logistics @ Conditionals::Logistics(_) => logistics.log_probs().i((.., position)),
+            let all = model.conditionals(&model.embed(&self.xs), &self.context);
+            match all.at(position) {
+                Conditionals::Logits(logits) => logits.squeeze_dim(1),
+                logistics @ Conditionals::Logistics(_) => logistics.log_probs().squeeze_dim(1),
             }
         });
         let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu).contiguous(); // [B, L]
