@@ -10,10 +10,11 @@ pub use archive::{Archive, Header};
 use std::num::NonZeroU32;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use constriction::backends::Cursor;
 use constriction::stream::{
     Decode, Encode,
     model::{DecoderModel, EncoderModel, EntropyModel},
-    queue::{DefaultRangeDecoder, DefaultRangeEncoder},
+    queue::{RangeDecoder, RangeEncoder},
 };
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
@@ -22,6 +23,11 @@ use crate::{
     categorical::{Categorical, PRECISION},
     sampling::in_parallel,
 };
+
+/// Words of 32 bits keep the end of a stream short; a state of 128 keeps the rounding of the range below 2^-72 a symbol,
+/// where one of 64 bits would cost 0.1 % of images whose pixels are nearly certain.
+type Encoder = RangeEncoder<u32, u128>;
+type Decoder = RangeDecoder<u32, u128, Cursor<u32, Vec<u32>>>;
 
 /// Examples that a thread steps side by side.
 const GROUP: usize = 16;
@@ -103,7 +109,7 @@ pub fn encode<E: Engine + Sync>(
         start += rows;
     }
     let encoded = in_parallel(shares, threads, |(first, share)| -> Result<Vec<u32>> {
-        let mut coder = DefaultRangeEncoder::new();
+        let mut coder = Encoder::new();
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
@@ -157,8 +163,7 @@ pub fn decode<E: Engine + Sync>(
         start += rows;
     }
     let decoded = in_parallel(shares, threads, |(first, mut share, stream)| -> Result<()> {
-        let mut coder =
-            DefaultRangeDecoder::from_compressed(stream.clone()).expect("a vector can be read");
+        let mut coder = Decoder::from_compressed(stream.clone()).expect("a vector can be read");
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
@@ -276,7 +281,7 @@ mod tests {
         let bits = model.nats(symbols.view()) / std::f64::consts::LN_2;
         let written = words as f64 * 32.;
         assert!(
-            written >= bits && written <= bits * 1.0005 + 64.,
+            written >= bits && written <= bits * 1.0001 + 96.,
             "{written} bits written, {bits} bits of information"
         );
         Ok(())
