@@ -35,7 +35,7 @@ pub struct DemoArgs {
     /// Folder of what it makes.
     #[arg(long, value_name = "DIR", default_value = "demo")]
     out: PathBuf,
-    /// Twenty steps of each model, to see that everything runs.
+    /// Twenty steps of each model, to see that everything runs; made in DIR/quick, so that a real demo's pictures stay.
     #[arg(long)]
     quick: bool,
 }
@@ -48,6 +48,8 @@ impl Default for DemoArgs {
 
 /// Runs the demo.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
+    let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
+    let args = &DemoArgs { out, quick: args.quick };
     println!(
         "The demo: images of handwritten digits, one value at a time, on two cores in about three minutes."
     );
@@ -72,7 +74,7 @@ fn fit(name: &str, what: &str, args: &DemoArgs) -> Result<Trained> {
         run.train.num_steps = 20;
         run.train.num_samples = 0;
     }
-    let path = args.out.join(if args.quick { format!("{name}-quick") } else { name.to_owned() });
+    let path = args.out.join(name);
     println!("Training {what}: {} steps.", run.train.num_steps);
     let folder = RunFolder::create(&path, true)?;
     if let Ending::Stopped { step } = watch(&run, &folder, false)? {
@@ -229,8 +231,7 @@ fn pictures(gated: &Trained, test: &Images, args: &DemoArgs) -> Result<()> {
 
     let field = ReceptiveField::measure(&gated.model, 1);
     field.draw(&path("receptive-field.png"))?;
-    let run = args.out.join(if args.quick { "digits-quick" } else { "digits" });
-    curve(&run.join(METRICS), &path("curve.png"))?;
+    curve(&path("digits").join(METRICS), &path("curve.png"))?;
     println!("\nMade in {}/:", args.out.display());
     println!("  samples.png          digits that nobody wrote, a row a class");
     println!("  completions.png      a test image, its top half, and {endings} endings");
