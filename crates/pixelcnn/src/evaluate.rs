@@ -8,6 +8,7 @@ use ndarray::{Array2, ArrayView4};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
+    config::ModelConfig,
     data::Images,
     model::{ImageContext, Model},
 };
@@ -177,17 +178,17 @@ pub fn wilson(successes: usize, trials: usize) -> (f64, f64, f64) {
     (share, centre - half, centre + half)
 }
 
-/// Where an image is held by a model, checked: its shape and levels.
+/// Refuses images `[N, H, W, C]` of another shape or other levels than a model's.
 ///
 /// # Errors
 /// One line that names both shapes.
 pub fn ensure_fits(
-    model: &Model,
+    model: &ModelConfig,
     levels: ArrayView4<'_, u16>,
     num_levels: u32,
     what: &str,
 ) -> anyhow::Result<()> {
-    let image = model.config().image();
+    let image = model.image();
     let wanted = [image.height, image.width, image.colours].map(|size| size as usize);
     anyhow::ensure!(
         levels.shape()[1..] == wanted && i64::from(num_levels) == image.levels,
@@ -195,7 +196,6 @@ pub fn ensure_fits(
         &levels.shape()[1..],
         image.levels
     );
-    debug_assert_eq!(model.layout().len(), wanted.iter().product::<usize>());
     Ok(())
 }
 
@@ -210,6 +210,34 @@ mod tests {
         assert!((posterior[1].exp() - 0.25).abs() < 1e-12);
         let marginal = marginal(&[1000., 1000. + 3f64.ln()]);
         assert!((marginal - (1000. - (2f64 / 3.).ln())).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_image_costs_the_same_alone_and_among_others() -> anyhow::Result<()> {
+        let Some(run) = crate::config::preset("gated") else { anyhow::bail!("no preset gated") };
+        let vs = tch::nn::VarStore::new(Device::Cpu);
+        let model = Model::new(&vs.root(), &run.model)?;
+        for (_, mut tensor) in vs.variables() {
+            tch::no_grad(|| {
+                let _ = tensor.g_add_(&(tensor.randn_like() * 0.1));
+            });
+        }
+        let images = crate::data::load(&run.data)?.test.select(&(0..BATCH + 5).collect::<Vec<_>>());
+        let together = nats(&model, &images, Device::Cpu, &mut |_| {});
+        assert_eq!(
+            together.examples().len(),
+            BATCH + 5,
+            "every image once, the last batch as well"
+        );
+        for (index, among) in together.examples().iter().enumerate() {
+            let alone =
+                nats(&model, &images.select(&[index]), Device::Cpu, &mut |_| {}).examples()[0];
+            assert!(
+                (alone - among).abs() < 1e-3,
+                "image {index}: {alone} alone, {among} among others"
+            );
+        }
+        Ok(())
     }
 
     #[test]

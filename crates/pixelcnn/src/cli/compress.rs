@@ -8,12 +8,11 @@ use core_layers::{
     Engine,
     checkpoint::write_atomic,
     codec::{self, Archive, Header},
-    run::Progress,
 };
 use ndarray::{Array4, Axis};
 use tch::Device;
 
-use super::{ModelArgs, class, sample::to_levels};
+use super::{ModelArgs, class, sample::to_levels, ticker::Ticker};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -164,7 +163,7 @@ fn read(trained: &Trained, paths: &[PathBuf]) -> Result<Images> {
                 let one =
                     data::read_image(path, levels, image.colours as usize)?.insert_axis(Axis(0));
                 evaluate::ensure_fits(
-                    &trained.model,
+                    trained.model.config(),
                     one.view(),
                     levels,
                     &path.display().to_string(),
@@ -178,7 +177,7 @@ fn read(trained: &Trained, paths: &[PathBuf]) -> Result<Images> {
         }
     };
     let what = paths[0].display().to_string();
-    evaluate::ensure_fits(&trained.model, images.levels.view(), levels, &what)?;
+    evaluate::ensure_fits(trained.model.config(), images.levels.view(), levels, &what)?;
     if let Some(beyond) = images.levels.iter().find(|&&level| u32::from(level) >= levels) {
         bail!("{what}: holds the level {beyond}, the model has {levels}");
     }
@@ -188,35 +187,6 @@ fn read(trained: &Trained, paths: &[PathBuf]) -> Result<Images> {
 fn base_name(path: &Path) -> Result<String> {
     let name = path.file_name().with_context(|| format!("{}: has no base name", path.display()))?;
     Ok(name.to_string_lossy().into_owned())
-}
-
-/// A progress bar that threads share.
-struct Ticker(std::sync::Mutex<(Option<Progress>, u64)>);
-
-impl Ticker {
-    fn new(label: &str, total: usize, quiet: bool) -> Self {
-        Self(std::sync::Mutex::new((Some(Progress::new(label, 0, total as u64, quiet)), 0)))
-    }
-
-    fn tick(&self, count: usize) {
-        if let Ok(mut shared) = self.0.lock() {
-            shared.1 += count as u64;
-            let done = shared.1;
-            if let Some(progress) = &mut shared.0 {
-                progress.update(done, "");
-            }
-        }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        if let Ok(mut shared) = self.0.lock()
-            && let Some(progress) = shared.0.take()
-        {
-            progress.finish();
-        }
-    }
 }
 
 /// Flags of `decompress`.

@@ -9,11 +9,10 @@ use core_layers::{
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
     plot::heat_map,
-    run::Progress,
 };
 use serde_json::json;
 
-use super::{ModelArgs, print_json};
+use super::{ModelArgs, print_json, ticker::Ticker};
 use crate::{
     data::{self, DataConfig, Dataset, Images, Split},
     evaluate,
@@ -38,7 +37,7 @@ impl ImagesArgs {
         let images = dataset.split(self.split);
         ensure!(!images.is_empty(), "{}: has no {} images", dataset.name, self.split.name());
         evaluate::ensure_fits(
-            &trained.model,
+            trained.model.config(),
             images.levels.view(),
             dataset.num_levels,
             &dataset.name,
@@ -86,17 +85,13 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let (mut trained, device) = args.model.load()?;
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
-    let mut progress = Progress::new("evaluate", 0, images.len() as u64, args.quiet || args.json);
-    let mut done = 0;
+    let ticker = Ticker::new("evaluate", images.len(), args.quiet || args.json);
     let tally = if args.average_orders {
         evaluate::nats_over_orders(&mut trained.model, images, device)
     } else {
-        evaluate::nats(&trained.model, images, device, &mut |count| {
-            done += count as u64;
-            progress.update(done, "");
-        })
+        evaluate::nats(&trained.model, images, device, &mut |count| ticker.tick(count))
     };
-    progress.finish();
+    drop(ticker);
     let likelihood = tally.likelihood(images.dims());
     let worst = worst(&tally, images, args.worst);
     if let Some(path) = &args.heat_map {
@@ -197,13 +192,10 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
     let labels = images.labels.as_deref().unwrap_or_default();
-    let mut progress = Progress::new("classify", 0, images.len() as u64, args.quiet || args.json);
-    let mut done = 0;
-    let nats = evaluate::nats_by_class(&trained.model, images, device, &mut |count| {
-        done += count as u64;
-        progress.update(done, "");
-    });
-    progress.finish();
+    let ticker = Ticker::new("classify", images.len(), args.quiet || args.json);
+    let nats =
+        evaluate::nats_by_class(&trained.model, images, device, &mut |count| ticker.tick(count));
+    drop(ticker);
     let posteriors: Vec<Vec<f64>> = nats.iter().map(|nats| evaluate::posterior(nats)).collect();
     let likeliest = |posterior: &[f64]| {
         posterior

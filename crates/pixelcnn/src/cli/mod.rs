@@ -6,6 +6,7 @@ mod compress;
 mod demo;
 mod evaluate;
 mod sample;
+mod ticker;
 mod train;
 
 use std::path::PathBuf;

@@ -1,19 +1,18 @@
 //! `sample` and `complete`: pictures from a model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine, Layout,
     plain::Plain,
-    run::Progress,
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
 
-use super::{ModelArgs, class};
+use super::{ModelArgs, class, ticker::Ticker};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -36,6 +35,18 @@ pub(super) enum Sampler {
 /// What drawing commands share.
 #[derive(Debug, Args)]
 pub(super) struct DrawArgs {
+    /// Images to draw.
+    #[arg(long, default_value_t = 16)]
+    count: usize,
+    /// A class, by number or name; without it `sample` draws all in turn, `complete` from p(class | given rows).
+    #[arg(long)]
+    class: Option<String>,
+    /// A PNG of all the images.
+    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
+    out: Option<PathBuf>,
+    /// The levels as an array `[count, height, width, colours]`.
+    #[arg(long, value_name = "NPY")]
+    npy: Option<PathBuf>,
     #[command(flatten)]
     config: SamplingConfig,
     /// Seed; one gives the same picture for any batch, threads and sampler, up to rounding between samplers.
@@ -57,61 +68,32 @@ pub(super) struct DrawArgs {
 pub struct SampleArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// Images to draw.
-    #[arg(long, default_value_t = 16)]
-    count: usize,
-    /// A class, by number or name; without it a class-conditional model draws all in turn.
-    #[arg(long)]
-    class: Option<String>,
     #[command(flatten)]
     draw: DrawArgs,
-    /// A PNG of all the images.
-    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
-    out: Option<PathBuf>,
-    /// The levels as an array `[count, height, width, colours]`.
-    #[arg(long, value_name = "NPY")]
-    npy: Option<PathBuf>,
 }
 
 /// Runs `sample`.
 pub(super) fn run(args: &SampleArgs) -> Result<()> {
-    args.draw.config.validate()?;
-    ConfigError::ensure(
-        (1..=1 << 20).contains(&args.count),
-        "--count",
-        args.count,
-        "1 to 1048576",
-    )?;
+    args.draw.validate()?;
     let (trained, device) = args.model.load()?;
     let classes = trained.model.config().classes();
-    let chosen = args
-        .class
-        .as_deref()
-        .map(|text| class(text, &trained.about.label_names, classes))
-        .transpose()?;
+    let chosen = args.draw.class(&trained)?;
     let context = match (chosen, classes) {
-        (Some(class), _) => ImageContext::labels(vec![class; args.count]),
-        (None, 0) => ImageContext::none(args.count),
-        (None, classes) => ImageContext::labels(rows_of_classes(args.count, classes as usize)),
+        (Some(class), _) => ImageContext::labels(vec![class; args.draw.count]),
+        (None, 0) => ImageContext::none(args.draw.count),
+        (None, classes) => ImageContext::labels(rows_of_classes(args.draw.count, classes as usize)),
     };
-    let mut symbols = Array2::zeros((args.count, trained.model.config().image().dims() as usize));
+    let mut symbols =
+        Array2::zeros((args.draw.count, trained.model.config().image().dims() as usize));
     let on = Drawing { trained: &trained, device, threads: args.model.threads() };
     args.draw.run(&on, &context, &mut symbols, 0)?;
     let images = to_levels(&trained, &symbols);
     let columns = match (chosen, classes) {
-        (None, classes) if classes > 0 => args.count.div_ceil(classes as usize),
-        _ => (args.count as f64).sqrt().ceil() as usize,
+        (None, classes) if classes > 0 => args.draw.count.div_ceil(classes as usize),
+        _ => (args.draw.count as f64).sqrt().ceil() as usize,
     };
     let num_levels = trained.model.config().image().levels as u32;
-    if let Some(path) = &args.out {
-        data::write_sheet(path, images.view(), num_levels, columns)?;
-        println!("{}", path.display());
-    }
-    if let Some(path) = &args.npy {
-        data::write_npy(path, images.view())?;
-        println!("{}", path.display());
-    }
-    Ok(())
+    args.draw.write(&images, &images, num_levels, columns)
 }
 
 /// Labels that fill a sheet row by row, a row a class, as evenly as `count` allows.
@@ -130,6 +112,44 @@ pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16>
 }
 
 impl DrawArgs {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.config.validate()?;
+        ConfigError::ensure(
+            (1..=1 << 20).contains(&self.count),
+            "--count",
+            self.count,
+            "1 to 1048576",
+        )
+    }
+
+    /// The class that was asked for.
+    fn class(&self, trained: &Trained) -> Result<Option<u32>, ConfigError> {
+        let classes = trained.model.config().classes();
+        self.class
+            .as_deref()
+            .map(|text| class(text, &trained.about.label_names, classes))
+            .transpose()
+    }
+
+    /// Writes what was asked for: the images drawn as an array, a sheet of those shown.
+    fn write(
+        &self,
+        drawn: &Array4<u16>,
+        shown: &Array4<u16>,
+        num_levels: u32,
+        columns: usize,
+    ) -> Result<()> {
+        if let Some(path) = &self.out {
+            data::write_sheet(path, shown.view(), num_levels, columns)?;
+            println!("{}", path.display());
+        }
+        if let Some(path) = &self.npy {
+            data::write_npy(path, drawn.view())?;
+            println!("{}", path.display());
+        }
+        Ok(())
+    }
+
     /// Draws what is not known of `symbols` `[B, N]`.
     fn run(
         &self,
@@ -139,15 +159,8 @@ impl DrawArgs {
         known: usize,
     ) -> Result<()> {
         let draws = Draws { config: self.config, seed: self.seed, known };
-        let total = symbols.len() as u64;
-        let progress = std::sync::Mutex::new((Progress::new("draw", 0, total, self.quiet), 0));
-        let tick = |count: usize| {
-            if let Ok(mut progress) = progress.lock() {
-                progress.1 += count as u64;
-                let done = progress.1;
-                progress.0.update(done, "");
-            }
-        };
+        let ticker = Ticker::new("draw", symbols.len(), self.quiet);
+        let tick = |count: usize| ticker.tick(count);
         let sampler = self.sampler.unwrap_or(if on.device == Device::Cpu {
             Sampler::Exact
         } else {
@@ -169,9 +182,6 @@ impl DrawArgs {
                 draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
             }
         }
-        if let Ok((progress, _)) = progress.into_inner() {
-            progress.finish();
-        }
         Ok(())
     }
 }
@@ -190,31 +200,13 @@ pub struct CompleteArgs {
     /// Rows that are given.
     #[arg(long)]
     rows: usize,
-    /// Endings to draw.
-    #[arg(long, default_value_t = 8)]
-    count: usize,
-    /// A class, by number or name; without it each ending's class is drawn from p(class | given rows).
-    #[arg(long)]
-    class: Option<String>,
     #[command(flatten)]
     draw: DrawArgs,
-    /// A PNG: the image with what is given, then the endings.
-    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
-    out: Option<PathBuf>,
-    /// The endings as an array `[count, height, width, colours]`.
-    #[arg(long, value_name = "NPY")]
-    npy: Option<PathBuf>,
 }
 
 /// Runs `complete`.
 pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
-    args.draw.config.validate()?;
-    ConfigError::ensure(
-        (1..=1 << 20).contains(&args.count),
-        "--count",
-        args.count,
-        "1 to 1048576",
-    )?;
+    args.draw.validate()?;
     let (trained, device) = args.model.load()?;
     let image = trained.model.config().image().clone();
     ConfigError::ensure(
@@ -226,27 +218,18 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     let levels = data::read_image(&args.image, image.levels as u32, image.colours as usize)?;
     let given = levels.insert_axis(Axis(0)); // [1, H, W, C]
     evaluate::ensure_fits(
-        &trained.model,
+        trained.model.config(),
         given.view(),
         image.levels as u32,
         &args.image.display().to_string(),
     )?;
-    let completed = Drawing { trained: &trained, device, threads: args.model.threads() }.complete(
-        &given,
-        args.rows,
-        args.count,
-        args.class.as_deref(),
-        &args.draw,
+    let drawing = Drawing { trained: &trained, device, threads: args.model.threads() };
+    let completed = drawing.complete(&given, args.rows, &args.draw)?;
+    let shown = ndarray::concatenate(
+        Axis(0),
+        &[known_rows(&given, args.rows, image.levels).view(), completed.view()],
     )?;
-    if let Some(path) = &args.npy {
-        data::write_npy(path, completed.view())?;
-        println!("{}", path.display());
-    }
-    if let Some(path) = &args.out {
-        write_completions(path, &given, &completed, args.rows, image.levels as u32)?;
-        println!("{}", path.display());
-    }
-    Ok(())
+    args.draw.write(&completed, &shown, image.levels as u32, shown.len_of(Axis(0)))
 }
 
 /// A model, and on what it draws.
@@ -257,15 +240,8 @@ struct Drawing<'t> {
 }
 
 impl Drawing<'_> {
-    /// `count` endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
-    fn complete(
-        &self,
-        given: &Array4<u16>,
-        rows: usize,
-        count: usize,
-        class_name: Option<&str>,
-        draw: &DrawArgs,
-    ) -> Result<Array4<u16>> {
+    /// Endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
+    fn complete(&self, given: &Array4<u16>, rows: usize, draw: &DrawArgs) -> Result<Array4<u16>> {
         let model = &self.trained.model;
         let image = model.config().image();
         let known = rows * (image.width * image.colours) as usize;
@@ -275,12 +251,9 @@ impl Drawing<'_> {
             raster,
             "complete needs a model that draws row by row; this one has an order of its own"
         );
-        let classes = model.config().classes();
-        let context = match (class_name, classes) {
-            (Some(text), _) => {
-                let class = class(text, &self.trained.about.label_names, classes)?;
-                ImageContext::labels(vec![class; count])
-            }
+        let count = draw.count;
+        let context = match (draw.class(self.trained)?, model.config().classes()) {
+            (Some(class), _) => ImageContext::labels(vec![class; count]),
             (None, 0) => ImageContext::none(count),
             (None, _) => {
                 let posterior =
@@ -313,39 +286,38 @@ fn draw_classes(posterior: &[f64], count: usize, seed: u64) -> Vec<u32> {
     (0..count).map(draw).collect()
 }
 
-/// A sheet: what is given with the rest in the middle level, then the endings.
-fn write_completions(
-    path: &Path,
-    given: &Array4<u16>,
-    completed: &Array4<u16>,
-    rows: usize,
-    levels: u32,
-) -> Result<()> {
-    let mut first = given.clone();
-    first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
-    let all = ndarray::concatenate(Axis(0), &[first.view(), completed.view()])?;
-    data::write_sheet(path, all.view(), levels, all.len_of(Axis(0)))
+/// The image with its first `rows` rows, the rest in the middle level.
+fn known_rows(given: &Array4<u16>, rows: usize, levels: i64) -> Array4<u16> {
+    let mut known = given.clone();
+    known.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
+    known
 }
 
-/// The same for several images: a row each.
+/// Of each image: itself, what is given of it, and `count` endings.
 pub(super) fn completion_rows(
     trained: &Trained,
     images: &Images,
     rows: usize,
     count: usize,
 ) -> Result<Array4<u16>> {
-    let draw = DrawArgs { config: SamplingConfig::default(), seed: 1, sampler: None, quiet: true };
+    let draw = DrawArgs {
+        count,
+        class: None,
+        out: None,
+        npy: None,
+        config: SamplingConfig::default(),
+        seed: 1,
+        sampler: None,
+        quiet: true,
+    };
     let drawing =
         Drawing { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
     let mut all = Vec::new();
     for row in 0..images.len() {
         let given = images.select(&[row]).levels;
-        let mut first = given.clone();
-        let levels = trained.model.config().image().levels;
-        first.slice_mut(ndarray::s![.., rows.., .., ..]).fill((levels / 2) as u16);
-        all.push(given.clone());
-        all.push(first);
-        all.push(drawing.complete(&given, rows, count, None, &draw)?);
+        let known = known_rows(&given, rows, trained.model.config().image().levels);
+        let endings = drawing.complete(&given, rows, &draw)?;
+        all.extend([given, known, endings]);
     }
     let views: Vec<_> = all.iter().map(Array4::view).collect();
     Ok(ndarray::concatenate(Axis(0), &views)?)

@@ -64,7 +64,6 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         );
     }
     run.validate()?;
-    run.model.validate()?;
     let (folder, path) = match (&args.resume, &args.out) {
         (Some(path), _) => (RunFolder::resume(path)?, path.clone()),
         (None, Some(path)) => (RunFolder::create(path, args.overwrite)?, path.clone()),

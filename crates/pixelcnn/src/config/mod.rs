@@ -35,6 +35,7 @@ impl Run {
     /// # Errors
     /// [`ConfigError`] naming the first bad field.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.model.validate()?;
         self.data.validate()?;
         self.train.validate()
     }
@@ -49,7 +50,6 @@ mod tests {
         for name in PRESETS {
             let run = preset(name).expect("a listed preset exists");
             run.validate()?;
-            run.model.validate()?;
             assert_eq!(serde_json::from_str::<Run>(&serde_json::to_string(&run)?)?, run, "{name}");
         }
         assert!(preset("no such preset").is_none());

@@ -6,8 +6,8 @@ use core_layers::{
 };
 
 use super::{
-    GatedConfig, Head, ImageConfig, Input, MadeConfig, ModelConfig, NadeConfig, Order,
-    PixelCnnConfig, Run, SimpleConfig, TrainConfig,
+    GatedConfig, Head, ImageConfig, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig,
+    Run, SimpleConfig, TrainConfig,
 };
 use crate::data::{Binarize, DataConfig};
 
@@ -154,25 +154,16 @@ fn gated_mnist() -> Run {
 fn emoji() -> Run {
     let image = ImageConfig { colours: 3, ..ImageConfig::grey(32, 32, 16) };
     let data = DataConfig { data: "emoji".into(), side: 32, levels: 16, ..DataConfig::default() };
-    let train = TrainConfig {
-        num_steps: 6000,
-        batch_size: 16,
-        learning_rate: 1e-3,
-        schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
-        save_every: 300,
-        eval_images: 100,
-        precision: Precision::Bf16,
-        ..TrainConfig::default()
-    };
-    // the classes are counted when the images are read
-    Run { model: gated(image, 48, &[1, 2, 1, 4, 1, 2, 1], 1), data, train }
+    on_pictures(image, 1, data) // the classes are counted when the images are read
 }
 
 /// Crops of photographs, red, green and blue in turn.
 fn photos(head: Head) -> Run {
-    let image =
-        ImageConfig { colours: 3, head, input: Input::Ordinal, ..ImageConfig::grey(32, 32, 256) };
-    let data = DataConfig { data: "photos".into(), side: 32, ..DataConfig::default() };
+    let image = ImageConfig { colours: 3, head, ..ImageConfig::grey(32, 32, 256) };
+    on_pictures(image, 0, DataConfig { data: "photos".into(), side: 32, ..DataConfig::default() })
+}
+
+fn on_pictures(image: ImageConfig, classes: i64, data: DataConfig) -> Run {
     let train = TrainConfig {
         num_steps: 6000,
         batch_size: 16,
@@ -183,5 +174,5 @@ fn photos(head: Head) -> Run {
         precision: Precision::Bf16,
         ..TrainConfig::default()
     };
-    Run { model: gated(image, 48, &[1, 2, 1, 4, 1, 2, 1], 0), data, train }
+    Run { model: gated(image, 48, &[1, 2, 1, 4, 1, 2, 1], classes), data, train }
 }

@@ -155,3 +155,6 @@ fn to_vec(tensor: &Tensor) -> Vec<f32> {
     let flat = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view(-1);
     Vec::try_from(flat).expect("a flat float tensor on the CPU is a vector")
 }
+
+#[cfg(test)]
+mod tests;

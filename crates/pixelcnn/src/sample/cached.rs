@@ -6,6 +6,7 @@ use core_layers::{
 };
 use tch::{Device, Kind, Tensor};
 
+use super::cursor::Cursor;
 use crate::{
     config::Head,
     model::{
@@ -123,9 +124,7 @@ impl Engine for CachedEngine<'_> {
             maps: maps.collect(),
             labels,
             sums: sums.collect(),
-            row: 0,
-            column: 0,
-            colour: 0,
+            cursor: Cursor::default(),
             is_computed: false,
         };
         if let Some(map) = context.map().filter(|_| self.program.has_context) {
@@ -145,13 +144,23 @@ struct CachedStepper<'e> {
     maps: Vec<Tensor>, // [B, H, padding + W + padding, C]
     labels: Option<Tensor>,
     sums: Vec<Option<Tensor>>, // by step: what is known at the row's start [B, W, O]
-    row: i64,
-    column: i64,
-    colour: i64,
+    cursor: Cursor,
     is_computed: bool,
 }
 
 impl CachedStepper<'_> {
+    fn row(&self) -> i64 {
+        self.cursor.row as i64
+    }
+
+    fn column(&self) -> i64 {
+        self.cursor.column as i64
+    }
+
+    fn colour(&self) -> i64 {
+        self.cursor.colour as i64
+    }
+
     /// The columns from `column` on of a map's row: `[B, count, C]`.
     fn window(&self, map: MapId, row: i64, column: i64, count: i64) -> Tensor {
         self.maps[map].select(1, row).narrow(1, self.engine.padding[map] + column, count)
@@ -164,11 +173,11 @@ impl CachedStepper<'_> {
             .sources
             .iter()
             .map(|&(map, dy, dx)| {
-                if self.row + dy < 0 {
+                if self.row() + dy < 0 {
                     let channels = self.engine.program.maps[map].channels as i64;
                     Tensor::zeros([self.rows, columns, channels], (Kind::Float, self.engine.device))
                 } else {
-                    self.window(map, self.row + dy, column + dx, columns)
+                    self.window(map, self.row() + dy, column + dx, columns)
                 }
             })
             .collect();
@@ -200,15 +209,15 @@ impl CachedStepper<'_> {
         }
         for (index, op) in self.engine.program.ops.iter().enumerate() {
             if self.engine.program.maps[output(op)].reach == Reach::Pixel {
-                let known = self.sums[index].as_ref().map(|sums| sums.narrow(1, self.column, 1));
+                let known = self.sums[index].as_ref().map(|sums| sums.narrow(1, self.column(), 1));
                 let pixel = self.engine.convs[index]
                     .as_ref()
-                    .and_then(|it| self.sum(&it.pixel, self.column, 1));
+                    .and_then(|it| self.sum(&it.pixel, self.column(), 1));
                 let value = match (known, pixel) {
                     (Some(known), Some(pixel)) => Some(known + pixel),
                     (known, _) => known,
                 };
-                self.write(op, value, self.column, 1);
+                self.write(op, value, self.column(), 1);
             }
         }
         self.is_computed = true;
@@ -216,7 +225,7 @@ impl CachedStepper<'_> {
 
     /// Writes a step's output for `count` columns; `conv` is the value of a convolution.
     fn write(&self, op: &Op, conv: Option<Tensor>, column: i64, count: i64) {
-        let read = |map| self.window(map, self.row, column, count);
+        let read = |map| self.window(map, self.row(), column, count);
         let value = match (op, conv) {
             (Op::Conv(_), Some(value)) => value,
             (Op::Gate { input, .. }, _) => {
@@ -228,7 +237,7 @@ impl CachedStepper<'_> {
             (Op::Add { a, b, .. }, _) => read(*a) + read(*b),
             (Op::Conv(_), None) => unreachable!("a convolution has a bias"),
         };
-        self.window(output(op), self.row, column, count).copy_(&value);
+        self.window(output(op), self.row(), column, count).copy_(&value);
     }
 }
 
@@ -247,8 +256,8 @@ impl Stepper for CachedStepper<'_> {
         let image = self.engine.model.image();
         let outputs = tch::no_grad(|| {
             self.compute();
-            let all = self.window(self.engine.program.output, self.row, self.column, 1); // [B, 1, G outputs]
-            all.narrow(2, self.colour * image.outputs(), image.outputs())
+            let all = self.window(self.engine.program.output, self.row(), self.column(), 1); // [B, 1, G outputs]
+            all.narrow(2, self.colour() * image.outputs(), image.outputs())
         });
         let logits = match image.head {
             Head::Softmax => outputs,
@@ -267,22 +276,14 @@ impl Stepper for CachedStepper<'_> {
         tch::no_grad(|| {
             self.compute();
             let xs = Tensor::from_slice(&symbols).unsqueeze(-1).to_device(self.engine.device);
-            self.window(0, self.row, self.column, 1)
-                .narrow(2, self.colour * features, features)
+            self.window(0, self.row(), self.column(), 1)
+                .narrow(2, self.colour() * features, features)
                 .copy_(&self.engine.model.embed(&xs)); // [B, 1, E]
         });
         self.is_computed = false;
-        self.colour += 1;
-        if self.colour == image.colours {
-            self.colour = 0;
-            self.column += 1;
-        }
-        if self.column == image.width {
-            self.column = 0;
-            self.row += 1;
-            if self.row < image.height {
-                tch::no_grad(|| self.start_row());
-            }
+        let (width, colours) = (image.width as usize, image.colours as usize);
+        if self.cursor.advance(width, colours) && self.row() < image.height {
+            tch::no_grad(|| self.start_row());
         }
     }
 }

@@ -9,6 +9,7 @@ use ndarray::Axis;
 
 use super::{
     buffer::Buffer,
+    cursor::Cursor,
     plan::{Convolution, Plan, Slot, Step, Sum},
 };
 use crate::model::{ConvolutionalModel, ImageContext, MapId, Reach};
@@ -21,9 +22,7 @@ pub(super) struct ExactStepper<'p> {
     maps: Vec<Buffer>,   // [rows][padding + columns + padding][channels][lanes]
     starts: Vec<Buffer>, // by step: bias and class [outputs][lanes]
     sums: Vec<Buffer>,   // by step: what is known at the row's start [width][outputs][lanes]
-    row: usize,
-    column: usize,
-    colour: usize,
+    cursor: Cursor,
     /// Whether the features of the current colour, and its head, are there.
     has_features: bool,
     has_head: bool,
@@ -44,9 +43,7 @@ impl<'p> ExactStepper<'p> {
             maps: maps.collect(),
             starts: Vec::new(),
             sums: Vec::new(),
-            row: 0,
-            column: 0,
-            colour: 0,
+            cursor: Cursor::default(),
             has_features: false,
             has_head: false,
         };
@@ -115,9 +112,11 @@ impl<'p> ExactStepper<'p> {
             return;
         }
         let lanes = self.kernel.lanes();
-        let (start, stride) = (self.at(1, self.row, 0), self.floats(1));
+        let (start, stride) = (self.at(1, self.cursor.row, 0), self.floats(1));
         let Some(map) = self.context.map() else { return };
-        for ((lane, channel, column), &value) in map.index_axis(Axis(2), self.row).indexed_iter() {
+        for ((lane, channel, column), &value) in
+            map.index_axis(Axis(2), self.cursor.row).indexed_iter()
+        {
             self.maps[1][start + column * stride + channel * lanes + lane] = value;
         }
     }
@@ -126,14 +125,14 @@ impl<'p> ExactStepper<'p> {
     fn row_step(&mut self, index: usize, step: &Step) {
         let output = step.output();
         let stride = self.floats(output);
-        let start = self.at(output, self.row, 0);
+        let start = self.at(output, self.cursor.row, 0);
         let mut ys = std::mem::take(&mut self.maps[output]);
         let to = &mut ys[start..start + self.plan.width * stride];
         match *step {
             Step::Convolution(ref conv) => self.convolve_row(index, conv, to, stride),
             Step::Gate { input, .. } => {
                 let channels = self.plan.slots[output].map.channels;
-                let pre = &self.maps[input][self.at(input, self.row, 0)..];
+                let pre = &self.maps[input][self.at(input, self.cursor.row, 0)..];
                 self.kernel.gate(pre, channels, self.plan.width, to, stride);
             }
             _ => self.elementwise(step, to, 0),
@@ -165,7 +164,9 @@ impl<'p> ExactStepper<'p> {
         };
         let mut count = 0;
         for (index, source) in sum.sources.iter().enumerate() {
-            let Some(row) = self.row.checked_add_signed(source.dy as isize) else { continue };
+            let Some(row) = self.cursor.row.checked_add_signed(source.dy as isize) else {
+                continue;
+            };
             if column.is_some_and(|column| column.checked_add_signed(source.dx as isize).is_none())
             {
                 continue;
@@ -203,7 +204,8 @@ impl<'p> ExactStepper<'p> {
             return;
         }
         let share = self.floats(output) / self.plan.colours;
-        let start = self.at(output, self.row, self.column) + self.colour * share;
+        let start =
+            self.at(output, self.cursor.row, self.cursor.column) + self.cursor.colour * share;
         let mut ys = std::mem::take(&mut self.maps[output]);
         let to = &mut ys[start..start + share];
         match *step {
@@ -211,20 +213,21 @@ impl<'p> ExactStepper<'p> {
                 let known: &[f32] = if self.sums[index].is_empty() {
                     &self.starts[index]
                 } else {
-                    &self.sums[index][self.column * self.floats(output)..]
+                    &self.sums[index][self.cursor.column * self.floats(output)..]
                 };
-                to.copy_from_slice(&known[self.colour * share..][..share]);
-                let sum = &conv.pixel[self.colour];
-                self.with_taps(sum, Some(self.column), |taps| {
+                to.copy_from_slice(&known[self.cursor.colour * share..][..share]);
+                let sum = &conv.pixel[self.cursor.colour];
+                self.with_taps(sum, Some(self.cursor.column), |taps| {
                     self.kernel.accumulate(&sum.weights, taps, 1, to, share);
                 });
             }
             Step::Gate { input, .. } => {
-                let pre = self.at(input, self.row, self.column) + self.colour * 2 * share;
+                let pre = self.at(input, self.cursor.row, self.cursor.column)
+                    + self.cursor.colour * 2 * share;
                 let channels = map.channels / self.plan.colours;
                 self.kernel.gate(&self.maps[input][pre..], channels, 1, to, share);
             }
-            _ => self.elementwise(step, to, self.colour * share),
+            _ => self.elementwise(step, to, self.cursor.colour * share),
         }
         self.maps[output] = ys;
     }
@@ -254,8 +257,9 @@ impl<'p> ExactStepper<'p> {
 
     /// Where the current pixel of a pixel map, or the current row of a row map, starts.
     fn here(&self, map: MapId) -> usize {
-        let column = if self.plan.slots[map].map.reach == Reach::Row { 0 } else { self.column };
-        self.at(map, self.row, column)
+        let column =
+            if self.plan.slots[map].map.reach == Reach::Row { 0 } else { self.cursor.column };
+        self.at(map, self.cursor.row, column)
     }
 }
 
@@ -272,7 +276,8 @@ impl Stepper for ExactStepper<'_> {
         let plan = self.plan;
         let lanes = self.kernel.lanes();
         let share = plan.slots[plan.output].map.channels / plan.colours;
-        let from = self.at(plan.output, self.row, self.column) + self.colour * share * lanes;
+        let from = self.at(plan.output, self.cursor.row, self.cursor.column)
+            + self.cursor.colour * share * lanes;
         let outputs = &self.maps[plan.output][from..from + share * lanes];
         let to = out.reset(self.context.rows(), plan.levels);
         let mut of_row = vec![0.; if plan.logistics { share } else { 0 }];
@@ -296,7 +301,8 @@ impl Stepper for ExactStepper<'_> {
         let plan = self.plan;
         let lanes = self.kernel.lanes();
         let features = plan.level_features.len() / plan.levels;
-        let from = self.at(0, self.row, self.column) + self.colour * features * lanes;
+        let from =
+            self.at(0, self.cursor.row, self.cursor.column) + self.cursor.colour * features * lanes;
         for (lane, &symbol) in symbols.iter().enumerate() {
             for feature in 0..features {
                 self.maps[0][from + feature * lanes + lane] =
@@ -304,17 +310,8 @@ impl Stepper for ExactStepper<'_> {
             }
         }
         (self.has_features, self.has_head) = (false, false);
-        self.colour += 1;
-        if self.colour == plan.colours {
-            self.colour = 0;
-            self.column += 1;
-        }
-        if self.column == plan.width {
-            self.column = 0;
-            self.row += 1;
-            if self.row < plan.height {
-                self.start_row();
-            }
+        if self.cursor.advance(plan.width, plan.colours) && self.cursor.row < plan.height {
+            self.start_row();
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod cached;
+mod cursor;
 mod estimators;
 mod exact;
 mod plan;

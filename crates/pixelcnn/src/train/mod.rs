@@ -96,7 +96,7 @@ pub fn train(
     let device = config.device.open()?;
     config.precision.validate(device)?;
     let dataset = data::load(&run.data)?;
-    evaluate_shapes(run, &dataset)?;
+    ensure_trainable(run, &dataset)?;
     let mut state = State::new(run, folder, &dataset, device)?;
     let restored = state.restore(report)?;
     if !restored {
@@ -345,17 +345,9 @@ impl<'r> State<'r> {
 }
 
 /// Refuses data that the model cannot hold.
-fn evaluate_shapes(run: &Run, dataset: &Dataset) -> Result<()> {
-    let image = run.model.image();
-    let wanted = [image.height, image.width, image.colours].map(|size| size as usize);
-    let shape = &dataset.train.levels.shape()[1..];
-    ensure!(
-        *shape == wanted && i64::from(dataset.num_levels) == image.levels,
-        "{}: images are {shape:?} (height, width, colours) of {} levels, the model's {wanted:?} of {}",
-        dataset.name,
-        dataset.num_levels,
-        image.levels
-    );
+fn ensure_trainable(run: &Run, dataset: &Dataset) -> Result<()> {
+    let levels = dataset.train.levels.view();
+    evaluate::ensure_fits(&run.model, levels, dataset.num_levels, &dataset.name)?;
     let classes = run.model.classes();
     let labelled = classes == 0 || dataset.train.labels.is_some();
     ensure!(

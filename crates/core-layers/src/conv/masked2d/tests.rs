@@ -54,19 +54,24 @@ fn colours_see_earlier_colours_in_both_halves() -> Result<()> {
     Ok(())
 }
 
+/// Kernels of every kind, among them some whose one live tap is not the centre.
+const KERNELS: [([i64; 2], Mask, i64); 10] = [
+    ([3, 3], Mask::A, 1),
+    ([7, 7], Mask::B, 1),
+    ([3, 3], Mask::UpToRow, 2),
+    ([5, 3], Mask::Above, 1),
+    ([1, 5], Mask::A, 2),
+    ([1, 3], Mask::A, 1),
+    ([1, 3], Mask::A, 2),
+    ([3, 1], Mask::Above, 2),
+    ([1, 3], Mask::B, 4),
+    ([1, 1], Mask::B, 1),
+];
+
 #[test]
 fn the_cropped_convolution_is_the_masked_one() -> Result<()> {
     let options = (Kind::Double, Device::Cpu);
-    for (kernel_size, mask, dilation) in [
-        ([3, 3], Mask::A, 1),
-        ([7, 7], Mask::B, 1),
-        ([3, 3], Mask::UpToRow, 2),
-        ([5, 3], Mask::Above, 1),
-        ([1, 5], Mask::A, 2),
-        ([1, 3], Mask::A, 1),
-        ([1, 3], Mask::A, 2),
-        ([1, 3], Mask::B, 4),
-    ] {
+    for (kernel_size, mask, dilation) in KERNELS {
         let mut vs = nn::VarStore::new(Device::Cpu);
         let config = MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
         let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
@@ -121,19 +126,7 @@ fn difference(found: &Tensor, wanted: &Tensor) -> f64 {
 
 #[test]
 fn the_matrix_product_is_the_convolution_in_values_and_gradients() -> Result<()> {
-    for (kernel_size, mask, dilation) in [
-        ([3, 3], Mask::A, 1),
-        ([7, 7], Mask::B, 1),
-        ([3, 3], Mask::UpToRow, 2),
-        ([5, 3], Mask::Above, 1),
-        ([1, 5], Mask::A, 2),
-        ([1, 3], Mask::A, 1), // one live tap, which is not the centre
-        ([3, 1], Mask::Above, 2),
-        ([1, 3], Mask::A, 1),
-        ([1, 3], Mask::A, 2),
-        ([1, 3], Mask::B, 4),
-        ([1, 1], Mask::B, 1),
-    ] {
+    for (kernel_size, mask, dilation) in KERNELS {
         let vs = nn::VarStore::new(Device::Cpu);
         let config = MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
         let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
