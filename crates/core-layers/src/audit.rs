@@ -223,19 +223,19 @@ mod tests {
     use super::*;
     use crate::{
         plain::Plain,
-        testing::{Markov, Rows},
+        testing::{Markov, rows},
     };
 
     #[test]
     fn a_sound_model_keeps_every_law() -> Result<()> {
         let model = Markov::new(12, 5);
         let laws = [
-            causality(&model, &Rows(3), 12, 1),
-            steppers_agree(&model, &model, &Rows(3), 2),
-            steppers_agree(&model, &Plain::new(&model, Device::Cpu), &Rows(3), 2),
-            sums_to_one(&model, &Rows(3), 3),
-            batch_invariance(&model, &Rows(3), 4),
-            codec_round_trip(&model, &Rows(3), 5)?,
+            causality(&model, &rows(3), 12, 1),
+            steppers_agree(&model, &model, &rows(3), 2),
+            steppers_agree(&model, &Plain::new(&model, Device::Cpu), &rows(3), 2),
+            sums_to_one(&model, &rows(3), 3),
+            batch_invariance(&model, &rows(3), 4),
+            codec_round_trip(&model, &rows(3), 5)?,
         ];
         for law in laws {
             assert!(law.holds(), "{law:?}");
@@ -247,17 +247,17 @@ mod tests {
     fn a_leak_is_found_and_placed() {
         let mut model = Markov::new(12, 5);
         model.leaks = true;
-        let law = causality(&model, &Rows(1), 12, 1);
+        let law = causality(&model, &rows(1), 12, 1);
         assert!(!law.holds());
         assert!(law.detail.contains("drawn 0 later"), "{}", law.detail);
-        assert!(!steppers_agree(&model, &model, &Rows(2), 2).holds(), "its stepper does not leak");
+        assert!(!steppers_agree(&model, &model, &rows(2), 2).holds(), "its stepper does not leak");
     }
 
     #[test]
     fn influence_is_where_the_chain_looks() {
         let model = Markov::new(6, 4);
         let symbols = symbol_tensor(&random_symbols(&model.layout, 1, 9));
-        let strength = influence(&model, &symbols, &Rows(1), 4);
+        let strength = influence(&model, &symbols, &rows(1), 4);
         let seen: Vec<usize> = (0..6).filter(|&i| strength[i] > 0.).collect();
         assert_eq!(seen, [3]);
     }

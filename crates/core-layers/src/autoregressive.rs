@@ -43,6 +43,11 @@ pub trait Context: Clone + Send + Sync {
     /// The context of the given rows, in that order; a row may stand twice.
     #[must_use]
     fn select(&self, rows: &[usize]) -> Self;
+
+    /// Draws of that row's example where it is shorter than the layout: what follows is neither drawn nor coded.
+    fn length(&self, _row: usize) -> Option<usize> {
+        None
+    }
 }
 
 /// All conditionals of a batch, by position (not by draw order).

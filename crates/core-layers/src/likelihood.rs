@@ -147,6 +147,8 @@ pub struct Likelihood {
     pub nats_se: f64,
     /// Total nats / (total dimensions * ln 2).
     pub bits_per_dim: f64,
+    /// Its standard error over examples.
+    pub bits_per_dim_se: f64,
     /// `exact`, or `upper` where only a bound is known.
     pub bound: &'static str,
 }
@@ -164,16 +166,32 @@ impl Tally {
 
     /// Mean, standard error and bits for examples of `dims` dimensions. Of no examples, all is NaN.
     pub fn likelihood(&self, dims: usize) -> Likelihood {
+        self.likelihood_of(&vec![dims; self.nats.len()])
+    }
+
+    /// The same where example i has `dims[i]` dimensions: bits are a ratio of sums, its error that of a ratio estimate.
+    /// `dims` becomes the mean, rounded.
+    ///
+    /// # Panics
+    /// If there are not as many `dims` as examples.
+    pub fn likelihood_of(&self, dims: &[usize]) -> Likelihood {
+        assert_eq!(dims.len(), self.nats.len(), "every example has dimensions");
         let n = self.nats.len() as f64;
         let nats = self.nats.iter().sum::<f64>() / n;
-        let variance =
-            self.nats.iter().map(|it| (it - nats).powi(2)).sum::<f64>() / (n - 1.).max(1.);
+        let mean_dims = dims.iter().sum::<usize>() as f64 / n;
+        let error = |residual: &dyn Fn(usize) -> f64| {
+            let squares: f64 = (0..dims.len()).map(|i| residual(i).powi(2)).sum();
+            (squares / (n - 1.).max(1.) / n).sqrt()
+        };
+        let per_dim = nats / mean_dims;
+        let of_bits = error(&|i| self.nats[i] - per_dim * dims[i] as f64);
         Likelihood {
             examples: self.nats.len(),
-            dims,
+            dims: mean_dims.round() as usize,
             nats,
-            nats_se: (variance / n).sqrt(),
-            bits_per_dim: nats / (dims as f64 * LN_2),
+            nats_se: error(&|i| self.nats[i] - nats),
+            bits_per_dim: per_dim / LN_2,
+            bits_per_dim_se: of_bits / (mean_dims * LN_2),
             bound: "exact",
         }
     }
@@ -233,6 +251,17 @@ mod tests {
         assert!((likelihood.nats - 3.).abs() < 1e-12);
         assert!((likelihood.nats_se - (7f64 / 3.).sqrt()).abs() < 1e-12);
         assert!((likelihood.bits_per_dim - 1. / LN_2).abs() < 1e-12);
+        assert!((likelihood.bits_per_dim_se - likelihood.nats_se / (3. * LN_2)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn examples_of_unequal_size_give_a_ratio() {
+        let mut tally = Tally::default();
+        tally.add([2., 4., 6.]);
+        let proportional = tally.likelihood_of(&[1, 2, 3]);
+        assert!((proportional.bits_per_dim - 2. / LN_2).abs() < 1e-12);
+        assert!(proportional.bits_per_dim_se < 1e-12, "every example has the same rate");
+        assert!(proportional.nats_se > 1.);
     }
 
     #[test]

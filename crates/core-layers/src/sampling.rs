@@ -1,7 +1,7 @@
 //! Drawing examples symbol by symbol: temperature, top-k, top-p, min-p, then the inverse of the distribution function.
 
 use std::{
-    ops::Range,
+    ops::{ControlFlow, Range},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -140,10 +140,25 @@ pub struct Draws {
 pub fn draw(
     stepper: &mut dyn Stepper,
     layout: &Layout,
-    mut symbols: ArrayViewMut2<'_, u32>,
+    symbols: ArrayViewMut2<'_, u32>,
     first: usize,
     draws: Draws,
     tick: &dyn Fn(usize),
+) {
+    draw_while(stepper, layout, symbols, first, draws, &mut |column| {
+        tick(column.len());
+        ControlFlow::Continue(())
+    });
+}
+
+/// [`draw`], but `tick` hears the symbols of every position as soon as they are there, and may break off.
+pub fn draw_while(
+    stepper: &mut dyn Stepper,
+    layout: &Layout,
+    mut symbols: ArrayViewMut2<'_, u32>,
+    first: usize,
+    draws: Draws,
+    tick: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
 ) {
     let rows = symbols.nrows();
     let mut uniforms: Vec<_> =
@@ -165,8 +180,10 @@ pub fn draw(
         for (to, &from) in column.iter_mut().zip(&at) {
             *to = from;
         }
+        if tick(&column).is_break() {
+            return;
+        }
         stepper.feed(&column);
-        tick(rows);
     }
 }
 

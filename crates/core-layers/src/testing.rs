@@ -8,16 +8,26 @@ use crate::{
     sampling::{Draws, SamplingConfig, draw_in_parallel},
 };
 
-/// A context that says nothing but how many examples there are.
+/// A context that says nothing but how many draws each example has at the most.
 #[derive(Debug, Clone)]
-pub(crate) struct Rows(pub(crate) usize);
+pub(crate) struct Rows(pub(crate) Vec<usize>);
+
+/// `count` examples of full length.
+pub(crate) fn rows(count: usize) -> Rows {
+    Rows(vec![usize::MAX; count])
+}
 
 impl Context for Rows {
     fn rows(&self) -> usize {
-        self.0
+        self.0.len()
     }
+
     fn select(&self, rows: &[usize]) -> Self {
-        Self(rows.len())
+        Self(rows.iter().map(|&row| self.0[row]).collect())
+    }
+
+    fn length(&self, row: usize) -> Option<usize> {
+        Some(self.0[row])
     }
 }
 
@@ -38,14 +48,14 @@ impl Markov {
     pub(crate) fn sample(&self, count: usize, seed: u64) -> Array2<u32> {
         let mut symbols = Array2::zeros((count, self.layout.len()));
         let draws = Draws { config: SamplingConfig::default(), seed, known: 0 };
-        draw_in_parallel(self, &Rows(count), symbols.view_mut(), draws, 1, &|_| {});
+        draw_in_parallel(self, &rows(count), symbols.view_mut(), draws, 1, &|_| {});
         symbols
     }
 
     pub(crate) fn nats(&self, symbols: ArrayView2<'_, u32>) -> f64 {
         let xs: Vec<i64> = symbols.iter().map(|&x| i64::from(x)).collect();
         let xs = Tensor::from_slice(&xs).reshape([symbols.nrows() as i64, symbols.ncols() as i64]);
-        crate::likelihood::nll(self, &xs, &Rows(symbols.nrows()))
+        crate::likelihood::nll(self, &xs, &rows(symbols.nrows()))
             .sum(Kind::Double)
             .double_value(&[])
     }
@@ -82,7 +92,7 @@ impl Engine for Markov {
     }
 
     fn stepper<'a>(&'a self, context: &Rows) -> Box<dyn Stepper + 'a> {
-        Box::new(MarkovStepper { levels: self.levels, last: vec![0; context.0] })
+        Box::new(MarkovStepper { levels: self.levels, last: vec![0; context.rows()] })
     }
 }
 

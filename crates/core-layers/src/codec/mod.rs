@@ -91,7 +91,7 @@ fn streams(examples: usize) -> Vec<usize> {
     (0..count).map(|i| examples * (i + 1) / count - examples * i / count).collect()
 }
 
-/// Encodes `symbols` `[B, N]` (by position) into streams of 32-bit words, on at most `threads` threads.
+/// Encodes `symbols` `[B, N]` (by position; of each row as many as [`Context::length`] says) into streams of 32-bit words, on at most `threads` threads.
 ///
 /// # Errors
 /// A probability that is not a number, or a symbol outside its levels.
@@ -113,11 +113,15 @@ pub fn encode<E: Engine + Sync>(
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
-            for &position in &engine.layout().order {
+            let ends = ends(engine, context, first, rows);
+            for (k, &position) in engine.layout().order.iter().enumerate().take(last(&ends)) {
                 let column: Vec<u32> =
                     rows.iter().map(|&row| share[[row, position as usize]]).collect();
                 stepper.next(&mut conditional);
                 for (row, &symbol) in column.iter().enumerate() {
+                    if k >= ends[row] {
+                        continue;
+                    }
                     frequencies.set(conditional.row(row))?;
                     coder.encode_symbol(symbol, &frequencies).map_err(|_| {
                         anyhow!("level {symbol} is beyond the model's {}", conditional.levels())
@@ -133,7 +137,7 @@ pub fn encode<E: Engine + Sync>(
     encoded.into_iter().collect()
 }
 
-/// Decodes what [`encode`] made: the symbols `[B, N]` of `context.rows()` examples.
+/// Decodes what [`encode`] made: the symbols `[B, N]` of `context.rows()` examples, zeros where a row has ended.
 ///
 /// # Errors
 /// Streams that are too few, or that the model cannot have written.
@@ -167,15 +171,19 @@ pub fn decode<E: Engine + Sync>(
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
             let mut frequencies = Frequencies::default();
-            for &position in &engine.layout().order {
+            let ends = ends(engine, context, first, rows);
+            for (k, &position) in engine.layout().order.iter().enumerate().take(last(&ends)) {
                 stepper.next(&mut conditional);
-                let mut column = Vec::with_capacity(rows.len());
+                let mut column = vec![0; rows.len()];
                 for (row, &to) in rows.iter().enumerate() {
+                    if k >= ends[row] {
+                        continue;
+                    }
                     frequencies.set(conditional.row(row))?;
                     let symbol =
                         coder.decode_symbol(&frequencies).ok().context("the stream is corrupt")?;
                     share[[to, position as usize]] = symbol;
-                    column.push(symbol);
+                    column[row] = symbol;
                 }
                 stepper.feed(&column);
                 tick(column.len());
@@ -201,6 +209,16 @@ fn each_group<E: Engine>(
         work(engine.stepper(&context.select(&of_context)).as_mut(), &rows)?;
     }
     Ok(())
+}
+
+/// Draws of each of `rows`, which count from `first` in the context.
+fn ends<E: Engine>(engine: &E, context: &E::Context, first: usize, rows: &[usize]) -> Vec<usize> {
+    let len = engine.layout().len();
+    rows.iter().map(|row| context.length(first + row).unwrap_or(len).min(len)).collect()
+}
+
+fn last(ends: &[usize]) -> usize {
+    ends.iter().copied().max().unwrap_or(0)
 }
 
 /// Packs symbols of `levels` equally likely levels: `log2(levels)` bits each, rounded up to whole bytes in all.
@@ -263,10 +281,23 @@ mod tests {
     fn what_was_encoded_is_decoded_on_any_number_of_threads() -> Result<()> {
         let model = Markov::new(40, 3);
         let symbols = model.sample(700, 5);
-        let once = encode(&model, &crate::testing::Rows(700), symbols.view(), 1, &|_| {})?;
-        let twice = encode(&model, &crate::testing::Rows(700), symbols.view(), 2, &|_| {})?;
+        let once = encode(&model, &crate::testing::rows(700), symbols.view(), 1, &|_| {})?;
+        let twice = encode(&model, &crate::testing::rows(700), symbols.view(), 2, &|_| {})?;
         assert_eq!(once, twice);
-        assert_eq!(decode(&model, &crate::testing::Rows(700), &twice, 2, &|_| {})?, symbols);
+        assert_eq!(decode(&model, &crate::testing::rows(700), &twice, 2, &|_| {})?, symbols);
+        Ok(())
+    }
+
+    #[test]
+    fn rows_that_end_early_are_coded_to_their_end() -> Result<()> {
+        let model = Markov::new(30, 3);
+        let context = crate::testing::Rows(vec![30, 4, 0, 17]);
+        let mut symbols = model.sample(4, 5);
+        let streams = encode(&model, &context, symbols.view(), 1, &|_| {})?;
+        for (mut row, &end) in symbols.outer_iter_mut().zip(&context.0) {
+            row.slice_mut(ndarray::s![end..]).fill(0);
+        }
+        assert_eq!(decode(&model, &context, &streams, 1, &|_| {})?, symbols);
         Ok(())
     }
 
@@ -274,7 +305,7 @@ mod tests {
     fn the_streams_are_as_long_as_the_nats_say() -> Result<()> {
         let model = Markov::new(200, 4);
         let symbols = model.sample(100, 6);
-        let words: usize = encode(&model, &crate::testing::Rows(100), symbols.view(), 1, &|_| {})?
+        let words: usize = encode(&model, &crate::testing::rows(100), symbols.view(), 1, &|_| {})?
             .iter()
             .map(Vec::len)
             .sum();
@@ -292,7 +323,7 @@ mod tests {
         let model = Markov::new(4, 3);
         let symbols = Array2::from_elem((1, 4), 3);
         let error =
-            encode(&model, &crate::testing::Rows(1), symbols.view(), 1, &|_| {}).unwrap_err();
+            encode(&model, &crate::testing::rows(1), symbols.view(), 1, &|_| {}).unwrap_err();
         assert_eq!(error.to_string(), "level 3 is beyond the model's 3");
     }
 }

@@ -19,6 +19,9 @@ use crate::kernels::ffi;
 /// # Panics
 /// When libtorch is out of memory.
 pub fn gate(xs: &Tensor) -> Tensor {
+    if xs.dim() == 3 {
+        return gate(&xs.unsqueeze(2)).squeeze_dim(2); // sound is an image of one row
+    }
     if ffi::takes(xs) {
         return ffi::gate(xs).unwrap_or_else(|error| panic!("a gate: {error}"));
     }
