@@ -2,10 +2,9 @@
 
 use core_layers::{
     Conditional, Stepper,
-    kernels::exact::{Kernel, Packed, Tap, Variant},
+    kernels::exact::{Buffer, Kernel, Packed, Tap, Variant},
 };
 
-use super::buffer::Buffer;
 use crate::{
     config::ImageConfig,
     model::{Made, Nade},

@@ -2,13 +2,12 @@
 
 use core_layers::{
     Conditional, Context, Stepper,
-    kernels::exact::{Kernel, Tap, Variant},
+    kernels::exact::{Buffer, Kernel, Tap, Variant},
 };
 
 use ndarray::Axis;
 
 use super::{
-    buffer::Buffer,
     cursor::Cursor,
     plan::{Convolution, Plan, Slot, Step, Sum},
 };

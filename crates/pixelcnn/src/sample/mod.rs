@@ -1,6 +1,5 @@
 //! Drawing images: the plain sampler that mirrors the formula, and the steppers that are fast.
 
-mod buffer;
 mod cached;
 mod cursor;
 mod estimators;

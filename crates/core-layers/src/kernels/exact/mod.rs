@@ -22,6 +22,7 @@
 )]
 
 mod accumulate;
+mod buffer;
 mod elementwise;
 mod image_lanes;
 mod logistics;
@@ -38,6 +39,7 @@ mod vector;
 mod x86;
 
 pub use accumulate::Tap;
+pub use buffer::Buffer;
 pub use packed::Packed;
 pub use variant::Variant;
 

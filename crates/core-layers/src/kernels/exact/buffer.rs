@@ -4,14 +4,15 @@ use std::ops::{Deref, DerefMut};
 
 /// A slice of floats, 64-byte aligned, zero at first.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub struct Buffer {
     floats: Vec<f32>,
     start: usize,
     len: usize,
 }
 
 impl Buffer {
-    pub(super) fn new(len: usize) -> Self {
+    /// `len` zeros.
+    pub fn new(len: usize) -> Self {
         let floats = vec![0.; len + 15];
         let start = floats.as_ptr().align_offset(64).min(15);
         Self { floats, start, len }

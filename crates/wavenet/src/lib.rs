@@ -1,0 +1,7 @@
+//! WaveNet: raw sound, one sample at a time.
+//!
+//! `p(x) = prod_t p(x_t | x_<t, speaker, features)` over the samples of a clip.
+
+pub mod config;
+pub mod model;
+pub mod sample;

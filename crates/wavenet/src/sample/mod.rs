@@ -1,0 +1,66 @@
+//! Speaking: the plain sampler that mirrors the formula, and the steppers that are fast.
+
+mod cached;
+mod condition;
+mod exact;
+mod plan;
+
+use std::sync::Arc;
+
+pub use cached::CachedEngine;
+
+use core_layers::{ConfigError, Engine, Layout, Stepper, kernels::exact::Variant};
+
+use crate::model::{SoundContext, WaveNet};
+use exact::ExactStepper;
+use plan::Plan;
+
+/// Steppers in f32 of defined bits: the same on every machine, for any batch and any number of threads. The codec's
+/// engine, and the default sampler on the CPU.
+#[derive(Debug, Clone)]
+pub struct ExactEngine {
+    layout: Layout,
+    variant: Variant,
+    plan: Arc<Plan>,
+}
+
+impl ExactEngine {
+    /// The engine of `model` for clips of `samples`, on this processor's fastest variant or the one that
+    /// `CHAINRULE_SIMD` names.
+    ///
+    /// # Errors
+    /// If `CHAINRULE_SIMD` names none.
+    pub fn new(model: &WaveNet, samples: usize) -> Result<Self, ConfigError> {
+        Ok(Self::with_variant(model, samples, Variant::detect()?))
+    }
+
+    /// The engine of `model` on a given variant.
+    ///
+    /// # Panics
+    /// When stepped, if this processor lacks the variant.
+    pub fn with_variant(model: &WaveNet, samples: usize, variant: Variant) -> Self {
+        let layout = Layout::uniform(samples, model.config().levels as u32);
+        Self { layout, variant, plan: Arc::new(Plan::new(model)) }
+    }
+
+    /// The same for clips of another length.
+    #[must_use]
+    pub fn of_length(&self, samples: usize) -> Self {
+        Self { layout: Layout::uniform(samples, self.plan.levels as u32), ..self.clone() }
+    }
+}
+
+impl Engine for ExactEngine {
+    type Context = SoundContext;
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn stepper<'a>(&'a self, context: &SoundContext) -> Box<dyn Stepper + 'a> {
+        Box::new(ExactStepper::new(&self.plan, self.variant, context))
+    }
+}
+
+#[cfg(test)]
+mod tests;

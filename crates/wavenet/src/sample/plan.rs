@@ -1,0 +1,133 @@
+//! The weights of a network in the order in which the exact engine reads them.
+
+use core_layers::{conv::CausalConv1d, kernels::exact::Packed};
+
+use crate::{
+    config::{Head, WaveNetConfig},
+    model::{FRAME_KERNEL, Upsampler, WaveNet, to_vec},
+};
+
+/// A linear map and its bias.
+#[derive(Debug)]
+pub(super) struct Linear {
+    pub(super) weights: Packed,
+    pub(super) bias: Vec<f32>,
+}
+
+impl Linear {
+    /// The taps of `conv`, and behind them those of `more`, which has no bias.
+    fn new(conv: &CausalConv1d, more: Option<&CausalConv1d>) -> Self {
+        let mut taps = Vec::new();
+        let mut all = Vec::new(); // of each tap [O, I]
+        for conv in [Some(conv), more].into_iter().flatten() {
+            let inputs = conv.weight().size()[1] as usize;
+            for tap in 0..conv.config().kernel_size {
+                taps.push(inputs);
+                all.push(to_vec(&conv.weight().select(2, tap)));
+            }
+        }
+        let outs = conv.weight().size()[0] as usize;
+        let weights = Packed::new(outs, &taps, |tap, k, out| all[tap][out * taps[tap] + k]);
+        Self { weights, bias: conv.bias().map_or_else(|| vec![0.; outs], to_vec) }
+    }
+}
+
+/// One dilated layer.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) dilation: usize,
+    pub(super) gates: Linear, // k taps of R, then one of C -> 2 G
+    pub(super) speaker: Option<Vec<f32>>, // [speakers, 2 G]
+    pub(super) residual: Option<Linear>, // G -> R
+}
+
+/// How a level enters.
+#[derive(Debug)]
+pub(super) enum First {
+    /// Its vectors, one for each tap `[L, k0, R]`.
+    Table(Vec<f32>),
+    /// A convolution of one number, 2 v / (L - 1) - 1.
+    Scalar(Linear),
+}
+
+/// The local condition's weights.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) ws: Vec<f32>,            // [C, F, 3]
+    pub(super) bs: Vec<f32>,            // [C]
+    pub(super) interpolation: Vec<f32>, // [C, 2 h]
+    pub(super) hop: usize,
+    pub(super) features: usize,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) first: First,
+    pub(super) first_taps: usize,
+    pub(super) taps: usize,
+    pub(super) layers: Vec<Layer>,
+    pub(super) skip: Linear,
+    pub(super) head: Linear,
+    pub(super) output: Linear,
+    pub(super) condition: Option<Condition>,
+    pub(super) levels: usize,
+    pub(super) residual: usize,
+    pub(super) gate: usize,
+    pub(super) is_mixture: bool,
+}
+
+impl Plan {
+    pub(super) fn new(model: &WaveNet) -> Self {
+        let config: &WaveNetConfig = model.config();
+        let layers = model.layers.iter().zip(&config.dilations).map(|(layer, &dilation)| Layer {
+            dilation: dilation as usize,
+            gates: Linear::new(&layer.dilated, layer.condition.as_ref()),
+            speaker: layer.speaker.as_ref().map(to_vec),
+            residual: layer.residual.as_ref().map(|conv| Linear::new(conv, None)),
+        });
+        let first = match (&model.embedding, &model.first) {
+            (Some(table), _) => First::Table(to_vec(table)),
+            (None, Some(conv)) => First::Scalar(Linear::new(conv, None)),
+            (None, None) => unreachable!("a level enters as a vector or as a number"),
+        };
+        Self {
+            first,
+            first_taps: config.first_kernel_size as usize,
+            taps: config.kernel_size as usize,
+            layers: layers.collect(),
+            skip: Linear::new(&model.skip, None),
+            head: Linear::new(&model.head, None),
+            output: Linear::new(&model.output, None),
+            condition: model.upsampler.as_ref().map(|it| Condition::new(it, config)),
+            levels: config.levels as usize,
+            residual: config.residual_channels as usize,
+            gate: config.gate_channels as usize,
+            is_mixture: config.head != Head::Softmax,
+        }
+    }
+}
+
+impl Condition {
+    fn new(upsampler: &Upsampler, config: &WaveNetConfig) -> Self {
+        let [ws, bs, interpolation] = upsampler.parameters().map(to_vec);
+        Self { ws, bs, interpolation, hop: config.hop as usize, features: config.features as usize }
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.bs.len()
+    }
+
+    /// `g` of one frame: the three frames `[3, F]` around it, taps in order, features ascending.
+    pub(super) fn frame(&self, frames: &[f32], channel: usize) -> f32 {
+        let ws = &self.ws[channel * self.features * FRAME_KERNEL..][..self.features * FRAME_KERNEL];
+        let mut sum = self.bs[channel];
+        for tap in 0..FRAME_KERNEL {
+            for feature in 0..self.features {
+                let x = frames[tap * self.features + feature];
+                sum = ws[feature * FRAME_KERNEL + tap].mul_add(x, sum);
+            }
+        }
+        sum
+    }
+}
