@@ -155,7 +155,12 @@ impl WaveNetConfig {
             )?;
         }
         let dropout = self.dropout;
-        ConfigError::ensure((0. ..1.).contains(&dropout), "model.dropout", dropout, "at least 0 and below 1")
+        ConfigError::ensure(
+            (0. ..1.).contains(&dropout),
+            "model.dropout",
+            dropout,
+            "at least 0 and below 1",
+        )
     }
 }
 

@@ -2,51 +2,28 @@
 
 use core_layers::{
     Conditional, Context as _, Stepper,
-    kernels::exact::{Buffer, Kernel, Tap, Variant},
+    kernels::exact::{Buffer, Kernel, Packed, Tap, Variant},
 };
 
 use super::{
     condition::Track,
-    plan::{First, Linear, Plan},
+    entrance::Entrance,
+    plan::{Linear, Plan},
+    ring::Ring,
 };
 use crate::model::{SoundContext, WaveNet};
 
 /// Taps whose list lies on the stack.
 const FEW: usize = 8;
 
-/// What a layer has read, as far back as it reads: `[slots][channels][lanes]`, the sample t in slot t mod slots.
-#[derive(Debug)]
-struct Ring {
-    values: Buffer,
-    slots: usize,
-    width: usize,
-}
-
-impl Ring {
-    fn new(slots: usize, width: usize) -> Self {
-        Self { values: Buffer::new(slots * width), slots, width }
-    }
-
-    /// What was read `delay` samples before `t`; zeros before the start.
-    fn at(&self, t: usize, delay: usize) -> &[f32] {
-        let slot = (t + self.slots - delay) % self.slots;
-        &self.values[slot * self.width..][..self.width]
-    }
-
-    fn at_mut(&mut self, t: usize) -> &mut [f32] {
-        &mut self.values[t % self.slots * self.width..][..self.width]
-    }
-}
-
 /// Clips of one plan, all rows in lockstep.
 pub(super) struct ExactStepper<'p> {
-    plan: &'p Plan,
+    plan: &'p Plan<Packed>,
     kernel: Kernel,
     rows: usize,
-    symbols: Vec<u32>,   // the last k0 of each lane [k0][lanes]
-    scalars: Ring,       // the same as numbers, where they enter so
-    rings: Vec<Ring>,    // by layer: its input h
-    starts: Vec<Buffer>, // by layer: bias and speaker [2 G][lanes]
+    entrance: Entrance<'p>,
+    rings: Vec<Ring<f32>>, // by layer: its input h
+    starts: Vec<Buffer>,   // by layer: bias and speaker [2 G][lanes]
     track: Option<Track<'p>>,
     pre: Buffer,   // [2 G][lanes]
     gates: Buffer, // [layers][G][lanes]
@@ -60,10 +37,10 @@ pub(super) struct ExactStepper<'p> {
 }
 
 impl<'p> ExactStepper<'p> {
-    pub(super) fn new(plan: &'p Plan, variant: Variant, context: &SoundContext) -> Self {
+    pub(super) fn new(plan: &'p Plan<Packed>, variant: Variant, context: &SoundContext) -> Self {
         let kernel = Kernel::new(variant, context.rows());
         let lanes = kernel.lanes();
-        let room = |linear: &Linear| Buffer::new(linear.bias.len() * lanes);
+        let room = |linear: &Linear<Packed>| Buffer::new(linear.bias.len() * lanes);
         let starts = plan.layers.iter().map(|layer| {
             let mut start = room(&layer.gates);
             kernel.fill(&layer.gates.bias, 1, &mut start, 0);
@@ -86,8 +63,7 @@ impl<'p> ExactStepper<'p> {
             plan,
             kernel,
             rows: context.rows(),
-            symbols: vec![0; plan.first_taps * lanes],
-            scalars: Ring::new(plan.first_taps + 1, lanes),
+            entrance: Entrance::new(plan, kernel),
             rings: rings.collect(),
             starts: starts.collect(),
             track: plan.condition.as_ref().map(|condition| Track::new(condition, context, lanes)),
@@ -103,51 +79,13 @@ impl<'p> ExactStepper<'p> {
         }
     }
 
-    /// The first layer's input: vectors of the last k0 levels, the oldest first, or the convolution of their numbers.
-    fn enter(&mut self) {
-        let (plan, lanes, t) = (self.plan, self.kernel.lanes(), self.t);
-        let to = self.rings[0].at_mut(t);
-        match &plan.first {
-            First::Table(table) => {
-                to.fill(0.);
-                for tap in 0..plan.first_taps {
-                    let delay = plan.first_taps - tap;
-                    if delay > t {
-                        continue; // before the start
-                    }
-                    let symbols = &self.symbols[(t - delay) % plan.first_taps * lanes..][..lanes];
-                    for (lane, &symbol) in symbols.iter().enumerate() {
-                        let vector = (symbol as usize * plan.first_taps + tap) * plan.residual;
-                        let vector = &table[vector..][..plan.residual];
-                        for (to, add) in to[lane..].iter_mut().step_by(lanes).zip(vector) {
-                            *to += add;
-                        }
-                    }
-                }
-            }
-            First::Scalar(linear) => {
-                self.kernel.fill(&linear.bias, 1, to, 0);
-                for tap in 0..plan.first_taps {
-                    let xs = self.scalars.at(t, plan.first_taps - tap);
-                    self.kernel.accumulate(
-                        &linear.weights,
-                        &[Tap { index: tap, xs, stride: 0 }],
-                        1,
-                        to,
-                        0,
-                    );
-                }
-            }
-        }
-    }
-
     /// Gates of every layer, and what later samples need of this one.
     fn compute_features(&mut self) {
         if self.has_features {
             return;
         }
-        self.enter();
         let (plan, kernel, t) = (self.plan, self.kernel, self.t);
+        self.entrance.enter(t, self.rings[0].at_mut(t));
         let condition = self.track.as_mut().map(|track| track.at(t));
         let width = plan.gate * kernel.lanes();
         for (index, layer) in plan.layers.iter().enumerate() {
@@ -182,7 +120,7 @@ impl<'p> ExactStepper<'p> {
             return;
         }
         let (plan, kernel) = (self.plan, self.kernel);
-        let linear = |linear: &Linear, xs: &[f32], ys: &mut [f32]| {
+        let linear = |linear: &Linear<Packed>, xs: &[f32], ys: &mut [f32]| {
             kernel.fill(&linear.bias, 1, ys, 0);
             kernel.accumulate(&linear.weights, &[Tap { index: 0, xs, stride: 0 }], 1, ys, 0);
         };
@@ -239,13 +177,7 @@ impl Stepper for ExactStepper<'_> {
 
     fn feed(&mut self, symbols: &[u32]) {
         self.compute_features();
-        let lanes = self.kernel.lanes();
-        let slot = self.t % self.plan.first_taps;
-        self.symbols[slot * lanes..][..symbols.len()].copy_from_slice(symbols);
-        let scale = 2. / (self.plan.levels - 1) as f32;
-        for (to, &symbol) in self.scalars.at_mut(self.t).iter_mut().zip(symbols) {
-            *to = (symbol as f32).mul_add(scale, -1.);
-        }
+        self.entrance.feed(self.t, symbols);
         self.t += 1;
         (self.has_features, self.has_output) = (false, false);
     }

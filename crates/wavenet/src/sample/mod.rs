@@ -2,17 +2,27 @@
 
 mod cached;
 mod condition;
+mod entrance;
 mod exact;
+mod fast;
 mod plan;
+mod ring;
 
 use std::sync::Arc;
 
 pub use cached::CachedEngine;
 
-use core_layers::{ConfigError, Engine, Layout, Stepper, kernels::exact::Variant};
+use core_layers::{
+    ConfigError, Engine, Layout, Stepper,
+    kernels::{
+        bf16,
+        exact::{self as kernel, Variant},
+    },
+};
 
 use crate::model::{SoundContext, WaveNet};
 use exact::ExactStepper;
+use fast::FastStepper;
 use plan::Plan;
 
 /// Steppers in f32 of defined bits: the same on every machine, for any batch and any number of threads. The codec's
@@ -21,7 +31,7 @@ use plan::Plan;
 pub struct ExactEngine {
     layout: Layout,
     variant: Variant,
-    plan: Arc<Plan>,
+    plan: Arc<Plan<kernel::Packed>>,
 }
 
 impl ExactEngine {
@@ -59,6 +69,45 @@ impl Engine for ExactEngine {
 
     fn stepper<'a>(&'a self, context: &SoundContext) -> Box<dyn Stepper + 'a> {
         Box::new(ExactStepper::new(&self.plan, self.variant, context))
+    }
+}
+
+/// Steppers in bfloat16: about twice as fast as the exact ones, near the full pass but not the same on every machine.
+#[derive(Debug, Clone)]
+pub struct FastEngine {
+    layout: Layout,
+    variant: Variant,
+    plan: Arc<Plan<bf16::Packed>>,
+}
+
+impl FastEngine {
+    /// The engine of `model` for clips of `samples`, as [`ExactEngine::new`].
+    ///
+    /// # Errors
+    /// If `CHAINRULE_SIMD` names no variant.
+    pub fn new(model: &WaveNet, samples: usize) -> Result<Self, ConfigError> {
+        Ok(Self::with_variant(model, samples, Variant::detect()?))
+    }
+
+    /// The engine of `model` on a given variant.
+    ///
+    /// # Panics
+    /// When stepped, if this processor lacks the variant.
+    pub fn with_variant(model: &WaveNet, samples: usize, variant: Variant) -> Self {
+        let layout = Layout::uniform(samples, model.config().levels as u32);
+        Self { layout, variant, plan: Arc::new(Plan::new(model)) }
+    }
+}
+
+impl Engine for FastEngine {
+    type Context = SoundContext;
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn stepper<'a>(&'a self, context: &SoundContext) -> Box<dyn Stepper + 'a> {
+        Box::new(FastStepper::new(&self.plan, self.variant, context))
     }
 }
 

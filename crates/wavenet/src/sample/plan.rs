@@ -1,20 +1,53 @@
-//! The weights of a network in the order in which the exact engine reads them.
+//! The weights of a network in the order in which the engines read them.
 
-use core_layers::{conv::CausalConv1d, kernels::exact::Packed};
+use core_layers::{
+    conv::CausalConv1d,
+    kernels::{bf16, exact},
+};
 
 use crate::{
     config::{Head, WaveNetConfig},
     model::{FRAME_KERNEL, Upsampler, WaveNet, to_vec},
 };
 
+/// Weights in the order in which an engine's kernel reads them.
+pub(super) trait Pack {
+    /// Packs `weight(tap, k, out)` for every `out < outs` and `k < taps[tap]`.
+    fn pack(outs: usize, taps: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self;
+
+    /// Numbers that a gate's `channels` take in a row of all gates.
+    fn gate_width(channels: usize) -> usize;
+}
+
+impl Pack for exact::Packed {
+    fn pack(outs: usize, taps: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+        Self::new(outs, taps, weight)
+    }
+
+    fn gate_width(channels: usize) -> usize {
+        channels
+    }
+}
+
+impl Pack for bf16::Packed {
+    fn pack(outs: usize, taps: &[usize], weight: impl Fn(usize, usize, usize) -> f32) -> Self {
+        Self::new(outs, taps, weight)
+    }
+
+    /// Whole pairs.
+    fn gate_width(channels: usize) -> usize {
+        channels.next_multiple_of(2)
+    }
+}
+
 /// A linear map and its bias.
 #[derive(Debug)]
-pub(super) struct Linear {
-    pub(super) weights: Packed,
+pub(super) struct Linear<P> {
+    pub(super) weights: P,
     pub(super) bias: Vec<f32>,
 }
 
-impl Linear {
+impl<P: Pack> Linear<P> {
     /// The taps of `conv`, and behind them those of `more`, which has no bias.
     fn new(conv: &CausalConv1d, more: Option<&CausalConv1d>) -> Self {
         let mut taps = Vec::new();
@@ -27,18 +60,29 @@ impl Linear {
             }
         }
         let outs = conv.weight().size()[0] as usize;
-        let weights = Packed::new(outs, &taps, |tap, k, out| all[tap][out * taps[tap] + k]);
+        let weights = P::pack(outs, &taps, |tap, k, out| all[tap][out * taps[tap] + k]);
+        Self { weights, bias: conv.bias().map_or_else(|| vec![0.; outs], to_vec) }
+    }
+
+    /// The skip path: gates of all layers `[layers, G]`, each with room for what it takes in a row.
+    fn skip(conv: &CausalConv1d, layers: usize, gate: usize) -> Self {
+        let ws = to_vec(conv.weight()); // [S, layers G]
+        let (width, outs) = (P::gate_width(gate), conv.weight().size()[0] as usize);
+        let weights = P::pack(outs, &[layers * width], |_, k, out| {
+            let (layer, channel) = (k / width, k % width);
+            if channel < gate { ws[(out * layers + layer) * gate + channel] } else { 0. }
+        });
         Self { weights, bias: conv.bias().map_or_else(|| vec![0.; outs], to_vec) }
     }
 }
 
 /// One dilated layer.
 #[derive(Debug)]
-pub(super) struct Layer {
+pub(super) struct Layer<P> {
     pub(super) dilation: usize,
-    pub(super) gates: Linear, // k taps of R, then one of C -> 2 G
+    pub(super) gates: Linear<P>, // k taps of R, then one of C -> 2 G
     pub(super) speaker: Option<Vec<f32>>, // [speakers, 2 G]
-    pub(super) residual: Option<Linear>, // G -> R
+    pub(super) residual: Option<Linear<P>>, // G -> R
 }
 
 /// How a level enters.
@@ -47,7 +91,7 @@ pub(super) enum First {
     /// Its vectors, one for each tap `[L, k0, R]`.
     Table(Vec<f32>),
     /// A convolution of one number, 2 v / (L - 1) - 1.
-    Scalar(Linear),
+    Scalar(Linear<exact::Packed>),
 }
 
 /// The local condition's weights.
@@ -62,14 +106,14 @@ pub(super) struct Condition {
 
 /// All of it.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<P> {
     pub(super) first: First,
     pub(super) first_taps: usize,
     pub(super) taps: usize,
-    pub(super) layers: Vec<Layer>,
-    pub(super) skip: Linear,
-    pub(super) head: Linear,
-    pub(super) output: Linear,
+    pub(super) layers: Vec<Layer<P>>,
+    pub(super) skip: Linear<P>,
+    pub(super) head: Linear<P>,
+    pub(super) output: Linear<P>,
     pub(super) condition: Option<Condition>,
     pub(super) levels: usize,
     pub(super) residual: usize,
@@ -77,7 +121,7 @@ pub(super) struct Plan {
     pub(super) is_mixture: bool,
 }
 
-impl Plan {
+impl<P: Pack> Plan<P> {
     pub(super) fn new(model: &WaveNet) -> Self {
         let config: &WaveNetConfig = model.config();
         let layers = model.layers.iter().zip(&config.dilations).map(|(layer, &dilation)| Layer {
@@ -96,7 +140,7 @@ impl Plan {
             first_taps: config.first_kernel_size as usize,
             taps: config.kernel_size as usize,
             layers: layers.collect(),
-            skip: Linear::new(&model.skip, None),
+            skip: Linear::skip(&model.skip, model.layers.len(), config.gate_channels as usize),
             head: Linear::new(&model.head, None),
             output: Linear::new(&model.output, None),
             condition: model.upsampler.as_ref().map(|it| Condition::new(it, config)),

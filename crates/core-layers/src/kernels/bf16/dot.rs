@@ -1,0 +1,270 @@
+//! The inner loops.
+#![expect(
+    clippy::inline_always,
+    reason = "a body must end up inside the function that enables its instructions"
+)]
+
+use super::{Level, Packed, TILE, Tap, from_bf16};
+
+/// Work that is compiled once for each level.
+pub(super) trait Task: Sized {
+    /// In safe loops that the compiler may vectorise. Must be `inline(always)`.
+    fn run(self);
+
+    /// With AVX-512 bf16 instructions.
+    ///
+    /// # Safety
+    /// The processor has them.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run_bf16(self) {
+        self.run();
+    }
+}
+
+/// Runs `task` with the instructions of `level`.
+pub(super) fn run<T: Task>(level: Level, task: T) {
+    #[cfg(target_arch = "x86_64")]
+    match level {
+        // SAFETY: a kernel of this level exists only where the processor has AVX-512 bf16.
+        Level::Bf16 => return unsafe { with_bf16(task) },
+        // SAFETY: a kernel of this level exists only where the processor has AVX2 and FMA.
+        Level::Avx2 => return unsafe { with_avx2(task) },
+        Level::Portable => {}
+    }
+    let _ = level;
+    task.run();
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn with_bf16<T: Task>(task: T) {
+    // SAFETY: by this function's contract.
+    unsafe { task.run_bf16() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn with_avx2<T: Task>(task: T) {
+    task.run();
+}
+
+/// One voice a row: a vector holds 16 outputs. Slices were checked by the caller.
+pub(super) struct Rows<'a> {
+    pub(super) weights: &'a Packed,
+    pub(super) taps: &'a [Tap<'a>],
+    pub(super) rows: usize,
+    pub(super) ys: &'a mut [f32],
+}
+
+impl Task for Rows<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let (weights, width) = (self.weights, self.weights.padded_outs());
+        let pairs = weights.pairs_of_a_tile();
+        for row in 0..self.rows {
+            for (tile, ys) in
+                self.ys[row * width..][..width].as_chunks_mut::<TILE>().0.iter_mut().enumerate()
+            {
+                let mut lines = weights.lines[tile * pairs..][..pairs].iter();
+                for (tap, &count) in self.taps.iter().zip(&weights.pairs) {
+                    let xs = &tap.xs[row * tap.stride..][..2 * count];
+                    for (x, line) in xs.chunks_exact(2).zip(&mut lines) {
+                        let (even, odd) = (from_bf16(x[0]), from_bf16(x[1]));
+                        for (y, w) in ys.iter_mut().zip(line.0.chunks_exact(2)) {
+                            *y += from_bf16(w[0]) * even + from_bf16(w[1]) * odd;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn run_bf16(self) {
+        let tiles = self.weights.padded_outs() / TILE;
+        let mut row = 0;
+        while row < self.rows {
+            let left = self.rows - row;
+            let mut tile = 0;
+            // SAFETY: this processor has the instructions, and the rows and tiles exist.
+            unsafe {
+                match left {
+                    1 => {
+                        while tile < tiles {
+                            match tiles - tile {
+                                1 => self.block::<1, 1>(row, tile),
+                                2 | 3 => self.block::<1, 2>(row, tile),
+                                4..8 => self.block::<1, 4>(row, tile),
+                                _ => self.block::<1, 8>(row, tile),
+                            }
+                            tile += match tiles - tile {
+                                1 => 1,
+                                2 | 3 => 2,
+                                4..8 => 4,
+                                _ => 8,
+                            };
+                        }
+                        row += 1;
+                    }
+                    2 | 3 => {
+                        while tile < tiles {
+                            match tiles - tile {
+                                1 => self.block::<2, 1>(row, tile),
+                                2 | 3 => self.block::<2, 2>(row, tile),
+                                4..8 => self.block::<2, 4>(row, tile),
+                                _ => self.block::<2, 8>(row, tile),
+                            }
+                            tile += match tiles - tile {
+                                1 => 1,
+                                2 | 3 => 2,
+                                4..8 => 4,
+                                _ => 8,
+                            };
+                        }
+                        row += 2;
+                    }
+                    _ => {
+                        while tile < tiles {
+                            match tiles - tile {
+                                1 => self.block::<4, 1>(row, tile),
+                                2 | 3 => self.block::<4, 2>(row, tile),
+                                _ => self.block::<4, 4>(row, tile),
+                            }
+                            tile += match tiles - tile {
+                                1 => 1,
+                                2 | 3 => 2,
+                                _ => 4,
+                            };
+                        }
+                        row += 4;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Rows<'_> {
+    /// R rows times N tiles, their sums in registers.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 bf16, and the rows and tiles exist.
+    #[inline(always)]
+    unsafe fn block<const R: usize, const N: usize>(&self, row: usize, tile: usize) {
+        use std::arch::x86_64::*;
+        let weights = self.weights;
+        let (pairs, width) = (weights.pairs_of_a_tile(), weights.padded_outs());
+        // SAFETY: pointers stay within lines, taps and ys: their lengths were checked before the loops.
+        unsafe {
+            let mut ws = weights.lines.as_ptr().add(tile * pairs);
+            let ys = self.ys.as_ptr().cast_mut().add(row * width + tile * TILE);
+            let mut sums = [[_mm512_setzero_ps(); N]; R];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(ys.add(r * width + n * TILE));
+                }
+            }
+            for (tap, &count) in self.taps.iter().zip(&weights.pairs) {
+                let xs = tap.xs.as_ptr().add(row * tap.stride);
+                for pair in 0..count {
+                    let mut broadcast = [_mm512_setzero_si512(); R];
+                    for (r, to) in broadcast.iter_mut().enumerate() {
+                        let x = xs.add(r * tap.stride + 2 * pair).cast::<i32>().read_unaligned();
+                        *to = _mm512_set1_epi32(x);
+                    }
+                    for n in 0..N {
+                        let line = ws.add(n * pairs);
+                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(16).cast());
+                        let w = _mm512_load_si512(line.cast());
+                        for r in 0..R {
+                            sums[r][n] = _mm512_dpbf16_ps(
+                                sums[r][n],
+                                std::mem::transmute::<__m512i, __m512bh>(w),
+                                std::mem::transmute::<__m512i, __m512bh>(broadcast[r]),
+                            );
+                        }
+                    }
+                    ws = ws.add(1);
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (n, sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(ys.add(r * width + n * TILE), *sum);
+                }
+            }
+        }
+    }
+}
+
+/// 16 voices side by side in one row.
+pub(super) struct Lanes<'a> {
+    pub(super) weights: &'a Packed,
+    pub(super) taps: &'a [Tap<'a>],
+    pub(super) row: usize,
+    pub(super) ys: &'a mut [f32],
+}
+
+const VOICES: usize = 16;
+
+impl Task for Lanes<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let weights = self.weights;
+        let pairs = weights.pairs_of_a_tile();
+        for (out, ys) in self.ys.as_chunks_mut::<VOICES>().0.iter_mut().enumerate() {
+            let (tile, within) = (out / TILE, out % TILE);
+            let mut lines = weights.lines[tile * pairs..][..pairs].iter();
+            for (tap, &count) in self.taps.iter().zip(&weights.pairs) {
+                let xs = &tap.xs[self.row * tap.stride..][..2 * VOICES * count];
+                for (xs, line) in xs.chunks_exact(2 * VOICES).zip(&mut lines) {
+                    let (even, odd) =
+                        (from_bf16(line.0[2 * within]), from_bf16(line.0[2 * within + 1]));
+                    for (y, x) in ys.iter_mut().zip(xs.chunks_exact(2)) {
+                        *y += from_bf16(x[0]) * even + from_bf16(x[1]) * odd;
+                    }
+                }
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn run_bf16(self) {
+        use std::arch::x86_64::*;
+        let weights = self.weights;
+        let pairs = weights.pairs_of_a_tile();
+        for tile in 0..weights.padded_outs() / TILE {
+            // SAFETY: pointers stay within lines, taps and ys: their lengths were checked before the loops; this processor
+            // has the instructions.
+            unsafe {
+                let mut line = weights.lines.as_ptr().add(tile * pairs).cast::<i32>();
+                let ys = self.ys.as_mut_ptr().add(tile * TILE * VOICES);
+                let mut sums = [_mm512_setzero_ps(); TILE];
+                for (out, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(ys.add(out * VOICES));
+                }
+                for (tap, &count) in self.taps.iter().zip(&weights.pairs) {
+                    let mut xs = tap.xs.as_ptr().add(self.row * tap.stride);
+                    for _ in 0..count {
+                        let x = _mm512_loadu_si512(xs.cast());
+                        for (out, sum) in sums.iter_mut().enumerate() {
+                            let w = _mm512_set1_epi32(line.add(out).read());
+                            *sum = _mm512_dpbf16_ps(
+                                *sum,
+                                std::mem::transmute::<__m512i, __m512bh>(x),
+                                std::mem::transmute::<__m512i, __m512bh>(w),
+                            );
+                        }
+                        line = line.add(TILE);
+                        xs = xs.add(2 * VOICES);
+                    }
+                }
+                for (out, sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(ys.add(out * VOICES), *sum);
+                }
+            }
+        }
+    }
+}
