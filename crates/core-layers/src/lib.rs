@@ -12,6 +12,7 @@ pub mod categorical;
 pub mod checkpoint;
 pub mod codec;
 pub mod conv;
+pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod kernels;

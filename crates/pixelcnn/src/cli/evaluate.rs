@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
+    dataset::Split,
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
     plot::heat_map,
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::{ModelArgs, print_json, ticker::Ticker};
 use crate::{
-    data::{self, DataConfig, Dataset, Images, Split},
+    data::{self, DataConfig, Dataset, Images},
     evaluate,
     trained::{Trained, Weights},
 };
