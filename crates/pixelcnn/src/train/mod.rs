@@ -21,7 +21,7 @@ use crate::{
     data::{self, Dataset},
     evaluate,
     model::Model,
-    trained::{About, insert_weights},
+    trained::About,
 };
 
 use epoch::Epoch;
@@ -334,7 +334,7 @@ impl<'r> State<'r> {
         }
         let mut checkpoint = Checkpoint::default();
         self.about.write(&mut checkpoint)?;
-        insert_weights(&mut checkpoint, &self.weights, self.ema.as_ref().map(Ema::tensors));
+        checkpoint.insert_weights(&self.weights, self.ema.as_ref().map(Ema::tensors));
         if is_best {
             checkpoint.save(&self.folder.file(MODEL)).context("saving the best model")?;
         }
