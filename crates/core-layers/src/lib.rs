@@ -10,6 +10,7 @@ pub mod autocast;
 pub mod autoregressive;
 pub mod categorical;
 pub mod checkpoint;
+pub mod cli;
 pub mod codec;
 pub mod conv;
 pub mod dataset;

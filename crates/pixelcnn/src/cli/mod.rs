@@ -9,17 +9,12 @@ mod sample;
 mod ticker;
 mod train;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use core_layers::{
-    ConfigError,
-    device::{DeviceChoice, physical_cores, set_threads},
-};
+use clap::Subcommand;
+use core_layers::{ConfigError, cli::ModelArgs};
 use tch::Device;
 
-use crate::trained::{Trained, Weights};
+use crate::trained::Trained;
 
 /// What can be asked of the models of this crate. Without a command, the demo runs.
 #[derive(Debug, Subcommand)]
@@ -68,32 +63,10 @@ pub fn run(command: Option<Command>) -> Result<()> {
     }
 }
 
-/// Which model, and on what it runs.
-#[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// A checkpoint, or a run folder.
-    pub model: PathBuf,
-    /// Which of its weights.
-    #[arg(long, value_enum, default_value_t = Weights::Ema)]
-    pub weights: Weights,
-    /// cpu, cuda, cuda:N or auto.
-    #[arg(long, default_value_t = DeviceChoice::Cpu)]
-    pub device: DeviceChoice,
-    /// Threads; 0 takes the physical cores. Results do not depend on it.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-}
-
-impl ModelArgs {
-    fn load(&self) -> Result<(Trained, Device)> {
-        let device = self.device.open()?;
-        set_threads(self.threads())?;
-        Ok((Trained::load(&self.model, self.weights, device)?, device))
-    }
-
-    fn threads(&self) -> usize {
-        if self.threads == 0 { physical_cores() } else { self.threads }
-    }
+/// The model that the flags name, on their device.
+fn load(args: &ModelArgs) -> Result<(Trained, Device)> {
+    let device = args.open()?;
+    Ok((Trained::load(&args.model, args.weights, device)?, device))
 }
 
 /// Prints one JSON object.
