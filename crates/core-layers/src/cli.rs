@@ -7,6 +7,7 @@ use clap::Args;
 use tch::Device;
 
 use crate::{
+    ConfigError,
     autocast::Precision,
     checkpoint::Weights,
     device::{DeviceChoice, physical_cores, set_threads},
@@ -46,5 +47,47 @@ impl ModelArgs {
     /// Threads to compute with, at least 1 where the flag was right.
     pub fn threads(&self) -> usize {
         if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+}
+
+/// What a flag such as `--class` names by a label's name or its number: an index below `count`.
+///
+/// `plural` is what a model without labels has none of: `classes`, `speakers`.
+///
+/// # Errors
+/// [`ConfigError`] with what would have been accepted.
+pub fn label(
+    flag: &str,
+    plural: &str,
+    text: &str,
+    names: &[String],
+    count: u32,
+) -> Result<u32, ConfigError> {
+    let by_name = names.iter().position(|name| name == text).map(|index| index as u32);
+    let number = by_name.or_else(|| text.parse().ok()).filter(|&label| label < count);
+    number.ok_or_else(|| {
+        let rule = match count {
+            0 => format!("left out: the model has no {plural}"),
+            _ => format!("0 to {}, or one of {}", count - 1, names.join(", ")),
+        };
+        ConfigError::new(flag, text, rule)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_a_name_and_a_number() {
+        let names = ["7", "cat"].map(str::to_owned);
+        let label = |text: &str, count| label("--class", "classes", text, &names, count);
+        assert_eq!(label("cat", 2), Ok(1));
+        assert_eq!(label("1", 2), Ok(1));
+        assert_eq!(label("7", 2), Ok(0), "a name comes before a number");
+        let refusal = label("2", 2).unwrap_err().to_string();
+        assert_eq!(refusal, "--class is 2, but must be 0 to 1, or one of 7, cat");
+        let refusal = label("x", 0).unwrap_err().to_string();
+        assert_eq!(refusal, "--class is x, but must be left out: the model has no classes");
     }
 }

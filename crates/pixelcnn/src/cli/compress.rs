@@ -10,11 +10,12 @@ use core_layers::{
     checkpoint::write_atomic,
     cli::ModelArgs,
     codec::{self, Archive, Header},
+    run::Ticker,
 };
 use ndarray::{Array4, Axis};
 use tch::Device;
 
-use super::{class, load, sample::to_levels, ticker::Ticker};
+use super::{class, load, sample::to_levels};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -53,11 +54,7 @@ pub struct CompressArgs {
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;
-    let chosen = args
-        .class
-        .as_deref()
-        .map(|text| class(text, &trained.about.label_names, trained.model.config().classes()))
-        .transpose()?;
+    let chosen = args.class.as_deref().map(|text| class(text, &trained)).transpose()?;
     let quiet = args.quiet || args.json;
     let bytes = compress(
         &trained,

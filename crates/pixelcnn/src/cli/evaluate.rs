@@ -11,10 +11,11 @@ use core_layers::{
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
     plot::heat_map,
+    run::Ticker,
 };
 use serde_json::json;
 
-use super::{load, print_json, ticker::Ticker};
+use super::{load, print_json};
 use crate::{
     data::{self, DataConfig, Dataset, Images},
     evaluate,

@@ -6,12 +6,14 @@ mod compress;
 mod demo;
 mod evaluate;
 mod sample;
-mod ticker;
 mod train;
 
 use anyhow::Result;
 use clap::Subcommand;
-use core_layers::{ConfigError, cli::ModelArgs};
+use core_layers::{
+    ConfigError,
+    cli::{ModelArgs, label},
+};
 use tch::Device;
 
 use crate::trained::Trained;
@@ -74,16 +76,8 @@ fn print_json(value: &serde_json::Value) {
     println!("{value}");
 }
 
-/// The class that a flag names: a number below `classes`, or a label's name.
-fn class(text: &str, label_names: &[String], classes: i64) -> Result<u32, ConfigError> {
-    let by_name = label_names.iter().position(|name| name == text).map(|index| index as u32);
-    let number = by_name.or_else(|| text.parse().ok()).filter(|&class| i64::from(class) < classes);
-    number.ok_or_else(|| match classes {
-        0 => ConfigError::new("--class", text, "left out: the model has no classes"),
-        _ => ConfigError::new(
-            "--class",
-            text,
-            format!("0 to {}, or one of {}", classes - 1, label_names.join(", ")),
-        ),
-    })
+/// The class that `--class` names.
+fn class(text: &str, trained: &Trained) -> Result<u32, ConfigError> {
+    let classes = trained.model.config().classes() as u32;
+    label("--class", "classes", text, &trained.about.label_names, classes)
 }

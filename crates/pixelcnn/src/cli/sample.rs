@@ -9,12 +9,13 @@ use core_layers::{
     autocast::Precision,
     cli::ModelArgs,
     plain::Plain,
+    run::Ticker,
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
 
-use super::{class, load, ticker::Ticker};
+use super::{class, load};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -126,11 +127,7 @@ impl DrawArgs {
 
     /// The class that was asked for.
     fn class(&self, trained: &Trained) -> Result<Option<u32>, ConfigError> {
-        let classes = trained.model.config().classes();
-        self.class
-            .as_deref()
-            .map(|text| class(text, &trained.about.label_names, classes))
-            .transpose()
+        self.class.as_deref().map(|text| class(text, trained)).transpose()
     }
 
     /// Writes what was asked for: the images drawn as an array, a sheet of those shown.
