@@ -3,7 +3,7 @@
 //! A model is one sentence, `p(x) = prod_i p(x_i | x_<i, context)`, and two traits say it:
 //! [`Autoregressive`] for all conditionals in one pass, [`Stepper`] for one position at a time. Over them, once:
 //! [`likelihood`], [`sampling`], [`codec`] and [`audit`]. Around them: [`conv`] and the other layers,
-//! [`kernels`] (native code; the exact engine), [`optim`], [`checkpoint`], [`run`], [`device`].
+//! [`kernels`] (native code; the exact engine), [`optim`], [`training`], [`checkpoint`], [`run`], [`dataset`], [`device`], [`cli`].
 
 pub mod audit;
 pub mod autocast;
@@ -28,6 +28,7 @@ pub mod sampling;
 pub mod schedule;
 #[cfg(test)]
 mod testing;
+pub mod training;
 
 pub use autoregressive::{
     Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,

@@ -8,11 +8,12 @@ use core_layers::{
     ConfigError,
     overrides::Overrides,
     run::{CONFIG, Interrupt, Interrupted, Progress, RunFolder},
+    training::TrainConfig,
 };
 use serde_json::Value;
 
 use crate::{
-    config::{ModelConfig, PRESETS, Run, TrainConfig, preset},
+    config::{ModelConfig, PRESETS, Run, preset},
     data::{self, DataConfig},
     train::{Ending, Report, train},
 };

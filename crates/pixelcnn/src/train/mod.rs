@@ -128,7 +128,7 @@ pub fn train(
         }
         let stopped = stop();
         if step % config.save_every == 0 || step == config.num_steps || stopped {
-            let valid = state.validate(config.eval_images);
+            let valid = state.validate(config.eval_examples);
             metrics.report(
                 step,
                 &[
