@@ -217,8 +217,7 @@ pub struct InfoArgs {
 pub(super) fn info(args: &InfoArgs) -> Result<()> {
     let mut json = match (&args.model, &args.preset) {
         (_, Some(name)) => {
-            let unknown =
-                || ConfigError::new("--preset", name, format!("one of {}", PRESETS.join(", ")));
+            let unknown = || ConfigError::one_of("--preset", name, &PRESETS);
             let run = preset(name).ok_or_else(unknown)?;
             let vs = nn::VarStore::new(Device::Cpu);
             let model = Model::new(&vs.root(), &run.model)?;
