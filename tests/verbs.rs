@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{chainrule, fail, fixture, succeed, text};
+use crate::{chainrule, fail, fixture, run, succeed, text};
 
 fn json(args: &[&str]) -> Value {
     let printed = succeed(args);
@@ -54,6 +54,21 @@ fn evaluate_says_what_and_how() {
     let bits = report["nats"].as_f64().unwrap() / (64. * std::f64::consts::LN_2);
     assert!((report["bits_per_dim"].as_f64().unwrap() - bits).abs() < 1e-9);
     assert!(bits < 2.2, "version 1 measured 2.0: {bits}");
+}
+
+#[test]
+fn bf16_is_near_f32_or_refused() {
+    let model = fixture("digits.safetensors");
+    let evaluate =
+        |precision| ["evaluate", text(&model), "--limit", "60", "--json", "--precision", precision];
+    assert_eq!(run(&evaluate("fp16")).status.code(), Some(2));
+    if !core_layers::autocast::cpu_has_bf16() {
+        let line = fail(&evaluate("bf16"), 2);
+        assert!(line.contains("precision is bf16, but must be f32"), "{line}");
+        return;
+    }
+    let [f32, bf16] = ["f32", "bf16"].map(|it| json(&evaluate(it))["nats"].as_f64().unwrap());
+    assert!(f32 != bf16 && (bf16 / f32 - 1.).abs() < 0.01, "{f32} {bf16}");
 }
 
 #[test]

@@ -23,6 +23,11 @@ impl ConfigError {
         Self::OutOfRange { field: field.into(), value: value.to_string(), rule: rule.into() }
     }
 
+    /// The error that lists what `value` may be.
+    pub fn one_of(field: &str, value: impl ToString, choices: &[&str]) -> Self {
+        Self::new(field, value, format!("one of {}", choices.join(", ")))
+    }
+
     /// Refuses `value` unless `holds`.
     ///
     /// # Errors

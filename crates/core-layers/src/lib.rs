@@ -3,15 +3,17 @@
 //! A model is one sentence, `p(x) = prod_i p(x_i | x_<i, context)`, and two traits say it:
 //! [`Autoregressive`] for all conditionals in one pass, [`Stepper`] for one position at a time. Over them, once:
 //! [`likelihood`], [`sampling`], [`codec`] and [`audit`]. Around them: [`conv`] and the other layers,
-//! [`kernels`] (native code; the exact engine), [`optim`], [`checkpoint`], [`run`], [`device`].
+//! [`kernels`] (native code; the exact engine), [`optim`], [`training`], [`checkpoint`], [`run`], [`dataset`], [`device`], [`cli`].
 
 pub mod audit;
 pub mod autocast;
 pub mod autoregressive;
 pub mod categorical;
 pub mod checkpoint;
+pub mod cli;
 pub mod codec;
 pub mod conv;
+pub mod dataset;
 pub mod device;
 pub mod error;
 pub mod kernels;
@@ -26,6 +28,7 @@ pub mod sampling;
 pub mod schedule;
 #[cfg(test)]
 mod testing;
+pub mod training;
 
 pub use autoregressive::{
     Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,

@@ -1,13 +1,10 @@
 //! A trained model: weights, and everything that they say about themselves.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use clap::ValueEnum;
-use core_layers::{
-    checkpoint::{Checkpoint, hex},
-    optim, run,
-};
+use anyhow::{Context as _, Result, bail};
+pub use core_layers::checkpoint::Weights;
+use core_layers::{checkpoint::Checkpoint, optim, run};
 use serde::{Deserialize, Serialize};
 use tch::{Device, nn};
 
@@ -15,25 +12,6 @@ use crate::{config::Run, data::Dataset, model::Model};
 
 /// What marks a checkpoint as this crate's.
 const ARCHITECTURE: &str = "pixelcnn";
-
-/// Which weights of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Weights {
-    /// Their moving average, or the raw ones where none was kept.
-    Ema,
-    /// As the optimiser left them.
-    Raw,
-}
-
-impl Weights {
-    /// The names of its tensors start so.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Ema => "ema.",
-            Self::Raw => "raw.",
-        }
-    }
-}
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,39 +114,13 @@ impl Trained {
         let path = run::model_file(path);
         let checkpoint = Checkpoint::load(&path)?;
         let about = About::read(&checkpoint, &path)?;
-        ensure_plausible(&checkpoint, &about, &path)?;
-        let has_ema = checkpoint.tensors.keys().any(|name| name.starts_with(Weights::Ema.prefix()));
-        let weights = if has_ema { weights } else { Weights::Raw };
+        checkpoint.ensure_holds(&path, about.run.model.least_parameters())?;
         let mut vs = nn::VarStore::new(device);
         let model =
             Model::new(&vs.root(), &about.run.model).with_context(|| path.display().to_string())?;
-        checkpoint.copy_into(&path, weights.prefix(), &optim::parameters(&vs))?;
+        let (weights, hash) =
+            checkpoint.copy_weights_into(&path, weights, &optim::parameters(&vs))?;
         vs.freeze();
-        let hash = hex(&checkpoint.hash(weights.prefix()));
         Ok(Self { model, vs, about, weights, hash })
-    }
-}
-
-/// Refuses a configuration whose weights would not fit into the file, before they are allocated.
-fn ensure_plausible(checkpoint: &Checkpoint, about: &About, path: &Path) -> Result<()> {
-    let held: i64 = checkpoint.section("raw.").values().map(|it| it.numel() as i64).sum();
-    let needed = about.run.model.least_parameters();
-    ensure!(
-        needed <= held,
-        "{}: holds {held} raw weights, its configuration needs at least {needed}",
-        path.display()
-    );
-    Ok(())
-}
-
-/// The sections of a checkpoint that hold weights.
-pub(crate) fn insert_weights(
-    checkpoint: &mut Checkpoint,
-    raw: &BTreeMap<String, tch::Tensor>,
-    ema: Option<&BTreeMap<String, tch::Tensor>>,
-) {
-    checkpoint.insert(Weights::Raw.prefix(), raw);
-    if let Some(ema) = ema {
-        checkpoint.insert(Weights::Ema.prefix(), ema);
     }
 }

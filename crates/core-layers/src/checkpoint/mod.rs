@@ -9,6 +9,7 @@ mod hash;
 mod read;
 #[cfg(test)]
 mod tests;
+mod weights;
 mod write;
 
 use std::{collections::BTreeMap, path::Path};
@@ -19,6 +20,7 @@ use tch::{Kind, Tensor};
 pub use atomic::{UNFINISHED, replace, write_atomic};
 pub use error::CheckpointError;
 pub use hash::{hex, sha256, sha256_file};
+pub use weights::Weights;
 
 /// The version of the names and meanings in a checkpoint; a reader takes no other.
 pub const FORMAT_VERSION: u32 = 1;

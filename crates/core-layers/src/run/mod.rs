@@ -1,13 +1,14 @@
 //! What a training run leaves on the disk and shows while it lasts.
 //!
 //! [`RunFolder`] belongs to one process at a time; [`Metrics`] are its figures over time; [`Interrupt`] asks the loop to
-//! stop after the step; [`Progress`] is for whoever watches.
+//! stop after the step; [`Progress`] and [`Ticker`] are for whoever watches.
 
 mod events;
 mod exit;
 mod interrupt;
 mod metrics;
 mod progress;
+mod ticker;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -19,6 +20,7 @@ pub use exit::{Interrupted, main};
 pub use interrupt::Interrupt;
 pub use metrics::Metrics;
 pub use progress::Progress;
+pub use ticker::Ticker;
 
 use crate::checkpoint::UNFINISHED;
 

@@ -7,12 +7,14 @@ use clap::Args;
 use core_layers::{
     Autoregressive, ConfigError,
     audit::{self, Law},
+    autocast::Precision,
+    cli::ModelArgs,
     plot::heat_map,
 };
 use serde_json::json;
 use tch::{Device, nn};
 
-use super::{ModelArgs, print_json};
+use super::{load, print_json};
 use crate::{
     config::{PRESETS, preset},
     model::{ImageContext, Model, parameters},
@@ -42,7 +44,13 @@ pub struct AuditArgs {
 
 /// Runs `audit`: an error where a law is broken.
 pub(super) fn run(args: &AuditArgs) -> Result<()> {
-    let (trained, device) = args.model.load()?;
+    ConfigError::ensure(
+        args.model.precision == Precision::F32,
+        "--precision",
+        args.model.precision,
+        "f32: an audit holds exact engines to the full pass",
+    )?;
+    let (trained, device) = load(&args.model)?;
     let model = &trained.model;
     ensure!(
         model.config().context_channels() == 0,
@@ -209,8 +217,7 @@ pub struct InfoArgs {
 pub(super) fn info(args: &InfoArgs) -> Result<()> {
     let mut json = match (&args.model, &args.preset) {
         (_, Some(name)) => {
-            let unknown =
-                || ConfigError::new("--preset", name, format!("one of {}", PRESETS.join(", ")));
+            let unknown = || ConfigError::one_of("--preset", name, &PRESETS);
             let run = preset(name).ok_or_else(unknown)?;
             let vs = nn::VarStore::new(Device::Cpu);
             let model = Model::new(&vs.root(), &run.model)?;

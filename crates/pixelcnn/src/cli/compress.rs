@@ -6,13 +6,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use core_layers::{
     Engine,
+    autocast::Precision,
     checkpoint::write_atomic,
+    cli::ModelArgs,
     codec::{self, Archive, Header},
+    run::Ticker,
 };
 use ndarray::{Array4, Axis};
 use tch::Device;
 
-use super::{ModelArgs, class, sample::to_levels, ticker::Ticker};
+use super::{class, load, sample::to_levels};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -49,19 +52,15 @@ pub struct CompressArgs {
 
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
-    let (trained, device) = args.model.load()?;
+    let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;
-    let chosen = args
-        .class
-        .as_deref()
-        .map(|text| class(text, &trained.about.label_names, trained.model.config().classes()))
-        .transpose()?;
+    let chosen = args.class.as_deref().map(|text| class(text, &trained)).transpose()?;
     let quiet = args.quiet || args.json;
     let bytes = compress(
         &trained,
         &images,
         chosen,
-        &Machine { device, threads: args.model.threads(), quiet },
+        &Machine { device, threads: args.model.threads(), precision: args.model.precision, quiet },
     )?;
     write_atomic(&args.out, &bytes)?;
     let bits_per_dim = 8. * bytes.len() as f64 / (images.len() * images.dims()) as f64;
@@ -88,6 +87,8 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
 pub(super) struct Machine {
     pub(super) device: Device,
     pub(super) threads: usize,
+    /// Of what chooses classes; the exact engine has its own.
+    pub(super) precision: Precision,
     pub(super) quiet: bool,
 }
 
@@ -113,7 +114,7 @@ pub(super) fn compress(
         (_, _, 0) => Vec::new(),
         (Some(class), ..) => vec![class; images.len()],
         (None, Some(labels), _) => labels.clone(),
-        (None, None, _) => likeliest(trained, images, machine.device),
+        (None, None, _) => likeliest(trained, images, machine),
     };
     if let Some(label) = labels.iter().find(|&&label| i64::from(label) >= classes) {
         bail!("the label {label} is beyond the model's {classes} classes");
@@ -144,11 +145,13 @@ fn context(labels: &[u32], rows: usize) -> ImageContext {
 }
 
 /// The class under which each image is likeliest, and so smallest.
-fn likeliest(trained: &Trained, images: &Images, device: Device) -> Vec<u32> {
+fn likeliest(trained: &Trained, images: &Images, machine: &Machine) -> Vec<u32> {
     let least = |nats: &Vec<f64>| {
         nats.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |it| it.0 as u32)
     };
-    evaluate::nats_by_class(&trained.model, images, device, &mut |_| {}).iter().map(least).collect()
+    let _autocast = machine.precision.autocast(machine.device);
+    let nats = evaluate::nats_by_class(&trained.model, images, machine.device, &mut |_| {});
+    nats.iter().map(least).collect()
 }
 
 /// Pictures, or the array of a single .npy file.
@@ -207,10 +210,15 @@ pub struct DecompressArgs {
 
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
-    let (trained, device) = args.model.load()?;
+    let (trained, device) = load(&args.model)?;
     let name = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
-    let machine = Machine { device, threads: args.model.threads(), quiet: args.quiet };
+    let machine = Machine {
+        device,
+        threads: args.model.threads(),
+        precision: args.model.precision,
+        quiet: args.quiet,
+    };
     let images = decompress(&trained, &bytes, &machine)
         .map_err(|error| anyhow::anyhow!("{name}: {error:#}"))?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;

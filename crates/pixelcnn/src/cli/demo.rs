@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use core_layers::{
+    autocast::Precision,
     plot::{Chart, Scale, Series},
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
@@ -106,6 +107,7 @@ fn table(
     let machine = Machine {
         device: Device::Cpu,
         threads: core_layers::device::physical_cores(),
+        precision: Precision::F32,
         quiet: true,
     };
     let chr = compress(gated, test, None, &machine)?;
@@ -185,6 +187,7 @@ fn restore(gated: &Trained, test: &Images, chr: &[u8]) -> Result<()> {
     let machine = Machine {
         device: Device::Cpu,
         threads: core_layers::device::physical_cores(),
+        precision: Precision::F32,
         quiet: true,
     };
     let back = decompress(gated, chr, &machine)?;

@@ -6,17 +6,20 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
+    cli::ModelArgs,
+    dataset::Split,
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
     plot::heat_map,
+    run::Ticker,
 };
 use serde_json::json;
 
-use super::{ModelArgs, print_json, ticker::Ticker};
+use super::{load, print_json};
 use crate::{
-    data::{self, DataConfig, Dataset, Images, Split},
+    data::{self, DataConfig, Dataset, Images},
     evaluate,
-    trained::{Trained, Weights},
+    trained::Trained,
 };
 
 /// The images that a command speaks of.
@@ -82,9 +85,10 @@ pub struct EvaluateArgs {
 
 /// Runs `evaluate`.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    let (mut trained, device) = args.model.load()?;
+    let (mut trained, device) = load(&args.model)?;
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
+    let _autocast = args.model.precision.autocast(device);
     let ticker = Ticker::new("evaluate", images.len(), args.quiet || args.json);
     let tally = if args.average_orders {
         evaluate::nats_over_orders(&mut trained.model, images, device)
@@ -111,7 +115,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             "example": "image",
             "given": if conditional { "class" } else { "nothing" },
             "orders": if args.average_orders { trained.model.num_orders() } else { 1 },
-            "weights": weights(trained.weights),
+            "weights": trained.weights.name(),
             "step": trained.about.step,
             "entropy_nats": dataset.entropy_nats,
             "worst": worst.iter().map(|(image, nats)| json!({"image": image, "nats": nats})).collect::<Vec<_>>(),
@@ -125,7 +129,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     say(&likelihood, &dataset, args.images.split, conditional);
     println!(
         "{} weights of step {}; {}",
-        weights(trained.weights),
+        trained.weights.name(),
         trained.about.step,
         dataset.protocol
     );
@@ -133,13 +137,6 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         println!("{nats:10.2} nats  {image}");
     }
     Ok(())
-}
-
-fn weights(weights: Weights) -> &'static str {
-    match weights {
-        Weights::Ema => "ema",
-        Weights::Raw => "raw",
-    }
 }
 
 fn say(likelihood: &Likelihood, dataset: &Dataset, split: Split, conditional: bool) {
@@ -179,7 +176,7 @@ pub struct ClassifyArgs {
 
 /// Runs `classify`.
 pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
-    let (trained, device) = args.model.load()?;
+    let (trained, device) = load(&args.model)?;
     let classes = trained.model.config().classes();
     if classes == 0 {
         return Err(ConfigError::new(
@@ -192,6 +189,7 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
     let labels = images.labels.as_deref().unwrap_or_default();
+    let _autocast = args.model.precision.autocast(device);
     let ticker = Ticker::new("classify", images.len(), args.quiet || args.json);
     let nats =
         evaluate::nats_by_class(&trained.model, images, device, &mut |count| ticker.tick(count));
@@ -229,7 +227,7 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
             "marginal_bits_per_dim": marginal.bits_per_dim,
             "confusion": confusion,
             "label_names": dataset.label_names,
-            "weights": weights(trained.weights),
+            "weights": trained.weights.name(),
         }));
         return Ok(());
     }

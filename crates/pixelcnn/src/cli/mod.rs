@@ -6,20 +6,17 @@ mod compress;
 mod demo;
 mod evaluate;
 mod sample;
-mod ticker;
 mod train;
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use core_layers::{
     ConfigError,
-    device::{DeviceChoice, physical_cores, set_threads},
+    cli::{ModelArgs, label},
 };
 use tch::Device;
 
-use crate::trained::{Trained, Weights};
+use crate::trained::Trained;
 
 /// What can be asked of the models of this crate. Without a command, the demo runs.
 #[derive(Debug, Subcommand)]
@@ -68,32 +65,10 @@ pub fn run(command: Option<Command>) -> Result<()> {
     }
 }
 
-/// Which model, and on what it runs.
-#[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// A checkpoint, or a run folder.
-    pub model: PathBuf,
-    /// Which of its weights.
-    #[arg(long, value_enum, default_value_t = Weights::Ema)]
-    pub weights: Weights,
-    /// cpu, cuda, cuda:N or auto.
-    #[arg(long, default_value_t = DeviceChoice::Cpu)]
-    pub device: DeviceChoice,
-    /// Threads; 0 takes the physical cores. Results do not depend on it.
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-}
-
-impl ModelArgs {
-    fn load(&self) -> Result<(Trained, Device)> {
-        let device = self.device.open()?;
-        set_threads(self.threads())?;
-        Ok((Trained::load(&self.model, self.weights, device)?, device))
-    }
-
-    fn threads(&self) -> usize {
-        if self.threads == 0 { physical_cores() } else { self.threads }
-    }
+/// The model that the flags name, on their device.
+fn load(args: &ModelArgs) -> Result<(Trained, Device)> {
+    let device = args.open()?;
+    Ok((Trained::load(&args.model, args.weights, device)?, device))
 }
 
 /// Prints one JSON object.
@@ -101,16 +76,8 @@ fn print_json(value: &serde_json::Value) {
     println!("{value}");
 }
 
-/// The class that a flag names: a number below `classes`, or a label's name.
-fn class(text: &str, label_names: &[String], classes: i64) -> Result<u32, ConfigError> {
-    let by_name = label_names.iter().position(|name| name == text).map(|index| index as u32);
-    let number = by_name.or_else(|| text.parse().ok()).filter(|&class| i64::from(class) < classes);
-    number.ok_or_else(|| match classes {
-        0 => ConfigError::new("--class", text, "left out: the model has no classes"),
-        _ => ConfigError::new(
-            "--class",
-            text,
-            format!("0 to {}, or one of {}", classes - 1, label_names.join(", ")),
-        ),
-    })
+/// The class that `--class` names.
+fn class(text: &str, trained: &Trained) -> Result<u32, ConfigError> {
+    let classes = trained.model.config().classes() as u32;
+    label("--class", "classes", text, &trained.about.label_names, classes)
 }

@@ -6,13 +6,16 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine, Layout,
+    autocast::Precision,
+    cli::ModelArgs,
     plain::Plain,
+    run::Ticker,
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
 
-use super::{ModelArgs, class, ticker::Ticker};
+use super::{class, load};
 use crate::{
     data::{self, Images},
     evaluate,
@@ -75,7 +78,7 @@ pub struct SampleArgs {
 /// Runs `sample`.
 pub(super) fn run(args: &SampleArgs) -> Result<()> {
     args.draw.validate()?;
-    let (trained, device) = args.model.load()?;
+    let (trained, device) = load(&args.model)?;
     let classes = trained.model.config().classes();
     let chosen = args.draw.class(&trained)?;
     let context = match (chosen, classes) {
@@ -85,7 +88,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     };
     let mut symbols =
         Array2::zeros((args.draw.count, trained.model.config().image().dims() as usize));
-    let on = Drawing { trained: &trained, device, threads: args.model.threads() };
+    let on = Drawing::new(&trained, device, &args.model);
     args.draw.run(&on, &context, &mut symbols, 0)?;
     let images = to_levels(&trained, &symbols);
     let columns = match (chosen, classes) {
@@ -124,11 +127,7 @@ impl DrawArgs {
 
     /// The class that was asked for.
     fn class(&self, trained: &Trained) -> Result<Option<u32>, ConfigError> {
-        let classes = trained.model.config().classes();
-        self.class
-            .as_deref()
-            .map(|text| class(text, &trained.about.label_names, classes))
-            .transpose()
+        self.class.as_deref().map(|text| class(text, trained)).transpose()
     }
 
     /// Writes what was asked for: the images drawn as an array, a sheet of those shown.
@@ -173,11 +172,13 @@ impl DrawArgs {
             }
             Sampler::Cached => {
                 let engine = CachedEngine::new(&on.trained.model, on.device)?;
+                let _autocast = on.precision.autocast(on.device);
                 let layout: &Layout = engine.layout();
                 draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
             }
             Sampler::Plain => {
                 let engine = Plain::new(&on.trained.model, on.device);
+                let _autocast = on.precision.autocast(on.device);
                 let layout: &Layout = engine.layout();
                 draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
             }
@@ -207,7 +208,7 @@ pub struct CompleteArgs {
 /// Runs `complete`.
 pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     args.draw.validate()?;
-    let (trained, device) = args.model.load()?;
+    let (trained, device) = load(&args.model)?;
     let image = trained.model.config().image().clone();
     ConfigError::ensure(
         args.rows <= image.height as usize,
@@ -223,7 +224,7 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         image.levels as u32,
         &args.image.display().to_string(),
     )?;
-    let drawing = Drawing { trained: &trained, device, threads: args.model.threads() };
+    let drawing = Drawing::new(&trained, device, &args.model);
     let completed = drawing.complete(&given, args.rows, &args.draw)?;
     let shown = ndarray::concatenate(
         Axis(0),
@@ -237,9 +238,14 @@ struct Drawing<'t> {
     trained: &'t Trained,
     device: Device,
     threads: usize,
+    precision: Precision, // of full passes; the exact engine has its own
 }
 
-impl Drawing<'_> {
+impl<'t> Drawing<'t> {
+    fn new(trained: &'t Trained, device: Device, args: &ModelArgs) -> Self {
+        Self { trained, device, threads: args.threads(), precision: args.precision }
+    }
+
     /// Endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
     fn complete(&self, given: &Array4<u16>, rows: usize, draw: &DrawArgs) -> Result<Array4<u16>> {
         let model = &self.trained.model;
@@ -256,6 +262,7 @@ impl Drawing<'_> {
             (Some(class), _) => ImageContext::labels(vec![class; count]),
             (None, 0) => ImageContext::none(count),
             (None, _) => {
+                let _autocast = self.precision.autocast(self.device);
                 let posterior =
                     evaluate::posterior_of_prefix(model, given.view(), known, self.device);
                 ImageContext::labels(draw_classes(&posterior, count, draw.seed))
@@ -310,8 +317,12 @@ pub(super) fn completion_rows(
         sampler: None,
         quiet: true,
     };
-    let drawing =
-        Drawing { trained, device: Device::Cpu, threads: core_layers::device::physical_cores() };
+    let drawing = Drawing {
+        trained,
+        device: Device::Cpu,
+        threads: core_layers::device::physical_cores(),
+        precision: Precision::F32,
+    };
     let mut all = Vec::new();
     for row in 0..images.len() {
         let given = images.select(&[row]).levels;

@@ -1,18 +1,16 @@
 //! `train`: a preset, a configuration file or a run to be resumed, with flags laid over it.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
-    overrides::Overrides,
-    run::{CONFIG, Interrupt, Interrupted, Progress, RunFolder},
+    overrides::{Overrides, StartArgs},
+    run::{Interrupt, Interrupted, Progress, RunFolder},
+    training::TrainConfig,
 };
-use serde_json::Value;
 
 use crate::{
-    config::{ModelConfig, PRESETS, Run, TrainConfig, preset},
+    config::{ModelConfig, PRESETS, Run, preset},
     data::{self, DataConfig},
     train::{Ending, Report, train},
 };
@@ -26,21 +24,8 @@ pub struct TrainArgs {
     /// A named run to start from; see `info --preset`.
     #[arg(long, default_value = "digits", conflicts_with_all = ["config", "resume"])]
     preset: String,
-    /// A config.json to start from.
-    #[arg(long, conflicts_with = "resume")]
-    config: Option<PathBuf>,
-    /// A run folder to continue, to the bits of an unbroken run.
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
-    /// Folder of the new run.
-    #[arg(long, value_name = "RUN", required_unless_present = "resume", conflicts_with = "resume")]
-    out: Option<PathBuf>,
-    /// Delete the run that `--out` holds.
-    #[arg(long)]
-    overwrite: bool,
-    /// Any other field: model.dilations=[1,2,4], train.schedule.decay.floor=0.1.
-    #[arg(long, value_name = "FIELD=JSON")]
-    set: Vec<String>,
+    #[command(flatten)]
+    start: StartArgs,
     /// Show no progress.
     #[arg(long)]
     quiet: bool,
@@ -53,22 +38,19 @@ pub struct TrainArgs {
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let mut run = args.start()?;
-    if args.resume.is_none() {
+    if args.start.resume.is_none() {
         let wanted = run.model.image().clone();
         fit_to_data(&mut run)?;
         let is_shape = |line: &String| line.starts_with("model.image.");
-        let shaped = args.set.iter().find(|line| is_shape(line));
+        let shaped = args.start.set.iter().find(|line| is_shape(line));
         ensure!(
             shaped.is_none() || wanted == *run.model.image(),
             ConfigError::new("--set", shaped.map_or("", String::as_str), "what the images are")
         );
     }
     run.validate()?;
-    let (folder, path) = match (&args.resume, &args.out) {
-        (Some(path), _) => (RunFolder::resume(path)?, path.clone()),
-        (None, Some(path)) => (RunFolder::create(path, args.overwrite)?, path.clone()),
-        (None, None) => bail!("give --out or --resume"),
-    };
+    let folder = args.start.folder()?;
+    let path = folder.path();
     let ending = watch(&run, &folder, args.quiet)?;
     match ending {
         Ending::Finished => {
@@ -106,26 +88,17 @@ pub(super) fn watch(run: &Run, folder: &RunFolder, quiet: bool) -> Result<Ending
 impl TrainArgs {
     /// The run that the flags describe.
     fn start(&self) -> Result<Run> {
-        let base = if let Some(path) = &self.resume {
-            read(&path.join(CONFIG))
-                .with_context(|| format!("{}: cannot be resumed", path.display()))?
-        } else if let Some(path) = &self.config {
-            read(path)?
-        } else {
-            let unknown = || {
-                ConfigError::new("--preset", &self.preset, format!("one of {}", PRESETS.join(", ")))
-            };
-            preset(&self.preset).ok_or_else(unknown)?
+        let named = || {
+            preset(&self.preset)
+                .ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &PRESETS))
         };
-        let mut run = Run {
+        let base = self.start.base(named)?;
+        let run = self.start.assign(Run {
             model: base.model.clone(),
             data: self.data.apply(base.data.clone())?,
-            train: self.train.apply(base.train.clone())?,
-        };
-        for assignment in &self.set {
-            run = set(&run, assignment)?;
-        }
-        if self.resume.is_some() {
+            train: self.train.apply(base.train)?,
+        })?;
+        if self.start.resume.is_some() {
             ensure!(
                 run.model == base.model && run.data == base.data,
                 "a resumed run keeps its model and data"
@@ -133,37 +106,6 @@ impl TrainArgs {
         }
         Ok(run)
     }
-}
-
-fn read(path: &Path) -> Result<Run> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    serde_json::from_str(&text).map_err(|error| {
-        ConfigError::new(&path.display().to_string(), error, "a configuration as train writes it")
-            .into()
-    })
-}
-
-/// `run` with one field replaced: `a.b.c=JSON`, where a bare word is a string.
-fn set(run: &Run, assignment: &str) -> Result<Run> {
-    let (name, text) = split(assignment)?;
-    let value: Value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
-    let mut json = serde_json::to_value(run)?;
-    let pointer = format!("/{}", name.replace('.', "/"));
-    let Some(place) = json.pointer_mut(&pointer) else {
-        return Err(ConfigError::new(
-            "--set",
-            name,
-            "a field of config.json, such as model.channels",
-        )
-        .into());
-    };
-    *place = value;
-    serde_json::from_value(json)
-        .map_err(|error| ConfigError::new(name, text, error.to_string()).into())
-}
-
-fn split(assignment: &str) -> Result<(&str, &str), ConfigError> {
-    assignment.split_once('=').ok_or_else(|| ConfigError::new("--set", assignment, "FIELD=JSON"))
 }
 
 /// Takes shape, levels and classes from the images: a preset fits any set.

@@ -3,16 +3,14 @@
 mod image;
 mod model;
 mod presets;
-mod train;
 
 pub use image::{Head, ImageConfig, Input};
 pub use model::{
     GatedConfig, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig,
 };
 pub use presets::{PRESETS, preset};
-pub use train::TrainConfig;
 
-use core_layers::ConfigError;
+use core_layers::{ConfigError, training::TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataConfig;

@@ -3,11 +3,12 @@
 use core_layers::{
     autocast::Precision,
     schedule::{Decay, Schedule},
+    training::TrainConfig,
 };
 
 use super::{
     GatedConfig, Head, ImageConfig, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig,
-    Run, SimpleConfig, TrainConfig,
+    Run, SimpleConfig,
 };
 use crate::data::{Binarize, DataConfig};
 
@@ -124,7 +125,7 @@ fn on_binary_mnist(model: ModelConfig, learning_rate: f64, num_steps: u64) -> Ru
         learning_rate,
         schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
         save_every: 500,
-        eval_images: 2000,
+        eval_examples: 2000,
         ..TrainConfig::default()
     };
     Run { model, data, train }
@@ -143,7 +144,7 @@ fn gated_mnist() -> Run {
         }, // 0.99 an epoch
         ema_decay: 0.9995,
         save_every: 390,
-        eval_images: 1000,
+        eval_examples: 1000,
         precision: Precision::Bf16,
         ..TrainConfig::default()
     };
@@ -170,7 +171,7 @@ fn on_pictures(image: ImageConfig, classes: i64, data: DataConfig) -> Run {
         learning_rate: 1e-3,
         schedule: Schedule { warmup_steps: 100, decay: Decay::Cosine { floor: 0.02 } },
         save_every: 300,
-        eval_images: 100,
+        eval_examples: 100,
         precision: Precision::Bf16,
         ..TrainConfig::default()
     };

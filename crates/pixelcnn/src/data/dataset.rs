@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};
-use core_layers::{ConfigError, random};
+use core_layers::{
+    ConfigError,
+    dataset::{FileDigest, Split, data_hash},
+};
 
-use super::hash::{FileDigest, data_hash};
 use super::texture::Texture;
-use super::{Binarize, DataConfig, Images, Split, binarize};
+use super::{Binarize, DataConfig, Images, binarize};
 
 /// The seed of all that is drawn once: no run's seed reaches it.
 pub(super) const FIXED_SEED: u64 = 0x0da7_a5e7;
@@ -17,11 +19,6 @@ const BINARIZE: [&str; 3] = ["data.binarize.train", "data.binarize.valid", "data
 /// The same for textures.
 pub(super) const TEXTURE: [&str; 3] =
     ["data.texture.train", "data.texture.valid", "data.texture.test"];
-
-/// The order of `n` training images in an epoch: a permutation of `0..n`, a function of (seed, epoch, n) only.
-pub fn order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
-    random::permutation(seed, "data.order", epoch, n)
-}
 
 /// Images in three splits, and how they came about.
 #[derive(Debug, Clone)]
@@ -220,14 +217,6 @@ mod tests {
         assert!(data.train.levels.iter().all(|&level| level < 17));
         assert_eq!(data.num_levels, 17);
         Ok(())
-    }
-
-    #[test]
-    fn the_order_of_an_epoch_is_the_same_on_every_machine() {
-        // a resumed run depends on it
-        assert_eq!(order(0, 0, 8), [2, 1, 0, 5, 4, 6, 3, 7]);
-        assert_ne!(order(0, 1, 8), order(0, 0, 8));
-        assert_ne!(order(1, 0, 8), order(0, 0, 8));
     }
 
     #[test]

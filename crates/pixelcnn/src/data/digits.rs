@@ -3,12 +3,12 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
+use core_layers::dataset::{FileDigest, Split};
 use flate2::read::GzDecoder;
 use ndarray::Array4;
 
 use super::dataset::Source;
-use super::hash::FileDigest;
-use super::{DataConfig, Images, Split};
+use super::{DataConfig, Images};
 
 const PACKED: &[u8] = include_bytes!("../../../../datasets/digits/digits.bin.gz");
 const COUNT: usize = 1797;
@@ -28,8 +28,8 @@ pub(super) fn read(config: &DataConfig) -> Result<Source> {
         name: "digits".into(),
         num_levels: 17,
         label_names: (0..10).map(|digit| digit.to_string()).collect(),
-        rule: format!("digits, 8x8 grey; {}", Split::INDEX_RULE),
-        splits: Split::part(&Images::new(levels, Some(labels)), Split::of_index),
+        rule: format!("digits, 8x8 grey; {}", Split::index_rule("image")),
+        splits: Images::new(levels, Some(labels)).part(),
         files: vec![FileDigest::new("digits.bin.gz", PACKED)],
         decoder: "bytes/1",
         texture: None,

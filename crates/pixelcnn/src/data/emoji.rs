@@ -1,9 +1,10 @@
 //! Emoji on white, their categories as classes, as laid by `scripts/fetch emoji` (`datasets/emoji/README.md`).
 
 use anyhow::Result;
+use core_layers::dataset::Split;
 
 use super::dataset::Source;
-use super::{DataConfig, Split, fetched, folder};
+use super::{DataConfig, fetched, folder};
 
 const USUAL_SIDE: u32 = 32;
 

@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use core_layers::dataset::{FileDigest, Split};
 use image::RgbImage;
 use ndarray::{Array4, Axis};
 
 use super::dataset::Source;
-use super::hash::FileDigest;
-use super::{DataConfig, Images, Split, decode};
+use super::{DataConfig, Images, decode};
 
 const ENDINGS: [&str; 14] = [
     "png", "jpg", "jpeg", "jfif", "webp", "bmp", "gif", "tif", "tiff", "pnm", "pbm", "pgm", "ppm",

@@ -1,6 +1,7 @@
 //! Images of one split.
 //! Letters: N images, H rows, W columns, C channels.
 
+use core_layers::dataset::Split;
 use ndarray::{Array4, Axis};
 
 /// Images as whole numbers, with what is known of each.
@@ -44,6 +45,11 @@ impl Images {
             labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
             names: if self.names.is_empty() { Vec::new() } else { pick(&self.names) },
         }
+    }
+
+    /// Parts them by runs of ten ([`Split::of_index`]), in the order of [`Split::ALL`].
+    pub(super) fn part(&self) -> [Self; 3] {
+        Split::ALL.map(|split| self.select(&split.indices(self.len(), Split::of_index)))
     }
 
     /// The same images with other levels of the same shape.

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use core_layers::dataset::{FileDigest, Split};
 
 use super::dataset::Source;
-use super::hash::FileDigest;
-use super::{DataConfig, Images, Split, fetched, npy};
+use super::{DataConfig, Images, fetched, npy};
 
 const SIDE: u32 = 28;
 

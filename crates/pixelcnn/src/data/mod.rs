@@ -12,13 +12,11 @@ mod digits;
 mod emoji;
 mod fetched;
 mod folder;
-mod hash;
 mod images;
 mod mnist;
 mod npy;
 mod photos;
 mod picture;
-mod split;
 mod texture;
 
 use std::path::Path;
@@ -26,11 +24,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 pub use config::{Binarize, DataConfig};
-pub use dataset::{Dataset, order};
+pub use dataset::Dataset;
 pub use images::Images;
 pub use npy::{read_npy, write_npy};
 pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};
-pub use split::Split;
 
 /// Reads the images that a configuration names.
 ///

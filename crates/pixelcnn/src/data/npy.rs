@@ -8,13 +8,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use core_layers::checkpoint::write_atomic;
+use core_layers::{
+    checkpoint::write_atomic,
+    dataset::{FileDigest, Split},
+};
 use ndarray::{Array4, ArrayView4};
 use ndarray_npy::WriteNpyExt;
 
 use super::dataset::Source;
-use super::hash::FileDigest;
-use super::{DataConfig, Images, Split};
+use super::{DataConfig, Images};
 
 /// Longest header that is read, bytes; what `NumPy` writes for images has 118.
 const MAX_HEADER: usize = 4096;
@@ -197,7 +199,7 @@ pub(super) fn read(path: &Path, config: &DataConfig) -> Result<Source> {
     });
     let labels = labels.transpose()?;
     let classes = labels.iter().flatten().max().map_or(0, |&greatest| greatest + 1);
-    let rule = format!("{name}.npy, {h}x{w}x{c}; {}", Split::INDEX_RULE);
+    let rule = format!("{name}.npy, {h}x{w}x{c}; {}", Split::index_rule("image"));
     Ok(Source {
         name,
         num_levels: alphabet.max(if config.levels > u32::from(greatest) {
@@ -207,7 +209,7 @@ pub(super) fn read(path: &Path, config: &DataConfig) -> Result<Source> {
         }),
         label_names: (0..classes).map(|class| class.to_string()).collect(),
         rule,
-        splits: Split::part(&Images::new(levels, labels), Split::of_index),
+        splits: Images::new(levels, labels).part(),
         files,
         decoder: "npy/1",
         texture: None,

@@ -2,11 +2,10 @@
 //! samples and must not fall below.
 //! Letters: N images, W rows and columns, L levels.
 
-use core_layers::{ConfigError, random};
+use core_layers::{ConfigError, dataset::FileDigest, random};
 use ndarray::Array4;
 
 use super::dataset::{FIXED_SEED, Source, TEXTURE};
-use super::hash::FileDigest;
 use super::{Binarize, DataConfig, Images};
 
 /// Images of the three splits.
@@ -272,7 +271,7 @@ mod tests {
         assert_ne!(data.epoch(1, 0), data.epoch(1, 1));
         assert_eq!(data.epoch(1, 1), data.epoch(1, 1));
         assert_eq!(data.epoch(1, 0).len(), 50);
-        let floor = data.floor_nats(super::super::Split::Test).unwrap();
+        let floor = data.floor_nats(core_layers::dataset::Split::Test).unwrap();
         assert!((floor - data.entropy_nats.unwrap()).abs() < 5.0, "{floor}");
         Ok(())
     }

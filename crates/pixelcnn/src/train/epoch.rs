@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use core_layers::dataset::order;
+
 use crate::{
     config::Run,
-    data::{self, Dataset, Images},
+    data::{Dataset, Images},
 };
 
 /// The training images of one epoch, in their order.
@@ -26,7 +28,7 @@ impl<'d> Epoch<'d> {
         if number != self.number {
             self.number = number;
             self.images = dataset.epoch(run.train.seed, number);
-            self.order = data::order(run.train.seed, number, dataset.train.len());
+            self.order = order(run.train.seed, number, dataset.train.len());
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     data::{self, Dataset},
     evaluate,
     model::Model,
-    trained::{About, insert_weights},
+    trained::About,
 };
 
 use epoch::Epoch;
@@ -128,7 +128,7 @@ pub fn train(
         }
         let stopped = stop();
         if step % config.save_every == 0 || step == config.num_steps || stopped {
-            let valid = state.validate(config.eval_images);
+            let valid = state.validate(config.eval_examples);
             metrics.report(
                 step,
                 &[
@@ -334,7 +334,7 @@ impl<'r> State<'r> {
         }
         let mut checkpoint = Checkpoint::default();
         self.about.write(&mut checkpoint)?;
-        insert_weights(&mut checkpoint, &self.weights, self.ema.as_ref().map(Ema::tensors));
+        checkpoint.insert_weights(&self.weights, self.ema.as_ref().map(Ema::tensors));
         if is_best {
             checkpoint.save(&self.folder.file(MODEL)).context("saving the best model")?;
         }

@@ -2,17 +2,20 @@
 
 use std::sync::Mutex;
 
-use core_layers::run::Progress;
+use super::Progress;
 
-pub(super) struct Ticker(Mutex<(Option<Progress>, u64)>);
+/// Progress that is ticked from many threads; its last line is left when it is dropped.
+#[derive(Debug)]
+pub struct Ticker(Mutex<(Option<Progress>, u64)>);
 
 impl Ticker {
-    pub(super) fn new(label: &str, total: usize, quiet: bool) -> Self {
+    /// Progress from 0 to `total`; shows nothing when `quiet`.
+    pub fn new(label: &str, total: usize, quiet: bool) -> Self {
         Self(Mutex::new((Some(Progress::new(label, 0, total as u64, quiet)), 0)))
     }
 
     /// `count` more are done.
-    pub(super) fn tick(&self, count: usize) {
+    pub fn tick(&self, count: usize) {
         if let Ok(mut shared) = self.0.lock() {
             shared.1 += count as u64;
             let done = shared.1;

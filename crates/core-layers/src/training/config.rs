@@ -1,8 +1,9 @@
 //! How a model is trained.
 
 use clap::Args;
-use core_layers::{ConfigError, autocast::Precision, device::DeviceChoice, schedule::Schedule};
 use serde::{Deserialize, Serialize};
+
+use crate::{ConfigError, autocast::Precision, device::DeviceChoice, schedule::Schedule};
 
 /// The training of a run. Units are in the names; a number of steps counts optimiser steps.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -11,7 +12,7 @@ pub struct TrainConfig {
     /// Optimiser steps.
     #[arg(long)]
     pub num_steps: u64,
-    /// Images per step.
+    /// Examples per step.
     #[arg(long)]
     pub batch_size: usize,
     /// Parts that a batch is cut into to save memory; the gradient is that of the whole.
@@ -38,10 +39,11 @@ pub struct TrainConfig {
     /// Steps between two evaluations and saves.
     #[arg(long)]
     pub save_every: u64,
-    /// Validation images per evaluation; 0 takes all.
-    #[arg(long)]
-    pub eval_images: usize,
-    /// Pictures drawn at each save; 0 for none.
+    /// Validation examples per evaluation; 0 takes all.
+    #[arg(long, alias = "eval-images")]
+    #[serde(alias = "eval_images")] // its name while images were all there was
+    pub eval_examples: usize,
+    /// Samples drawn at each save; 0 for none.
     #[arg(long)]
     pub num_samples: usize,
     /// Seed of weights, batches, noise and samples.
@@ -71,7 +73,7 @@ impl Default for TrainConfig {
             ema_decay: 0.999,
             report_every: 20,
             save_every: 200,
-            eval_images: 0,
+            eval_examples: 0,
             num_samples: 16,
             seed: 0,
             device: DeviceChoice::Cpu,
@@ -156,5 +158,16 @@ mod tests {
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }
+    }
+    #[test]
+    fn the_old_name_of_a_field_is_read_from_files_and_flags() -> anyhow::Result<()> {
+        let config: TrainConfig = serde_json::from_str(r#"{"eval_images": 7}"#)?;
+        assert_eq!(config.eval_examples, 7);
+        let command = TrainConfig::augment_args_for_update(clap::Command::new("x"));
+        let mut config = TrainConfig::default();
+        let given = command.try_get_matches_from(["x", "--eval-images", "8"])?;
+        clap::FromArgMatches::update_from_arg_matches(&mut config, &given)?;
+        assert_eq!(config.eval_examples, 8);
+        Ok(())
     }
 }

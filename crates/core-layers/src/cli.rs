@@ -1,0 +1,93 @@
+//! Flags that the commands of every model crate share.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use tch::Device;
+
+use crate::{
+    ConfigError,
+    autocast::Precision,
+    checkpoint::Weights,
+    device::{DeviceChoice, physical_cores, set_threads},
+};
+
+/// Which model, and on what it runs.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// A checkpoint, or a run folder.
+    pub model: PathBuf,
+    /// Which of its weights.
+    #[arg(long, value_enum, default_value_t = Weights::Ema)]
+    pub weights: Weights,
+    /// cpu, cuda, cuda:N or auto.
+    #[arg(long, default_value_t = DeviceChoice::Cpu)]
+    pub device: DeviceChoice,
+    /// Threads; 0 takes the physical cores. Results do not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Arithmetic of full passes, f32 or bf16; the exact engine has its own.
+    #[arg(long, default_value_t = Precision::F32)]
+    pub precision: Precision,
+}
+
+impl ModelArgs {
+    /// Opens the device and sets the threads.
+    ///
+    /// # Errors
+    /// A device that is not there, too many threads, a precision that the device lacks.
+    pub fn open(&self) -> Result<Device> {
+        let device = self.device.open()?;
+        set_threads(self.threads())?;
+        self.precision.validate(device)?;
+        Ok(device)
+    }
+
+    /// Threads to compute with, at least 1 where the flag was right.
+    pub fn threads(&self) -> usize {
+        if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+}
+
+/// What a flag such as `--class` names by a label's name or its number: an index below `count`.
+///
+/// `plural` is what a model without labels has none of: `classes`, `speakers`.
+///
+/// # Errors
+/// [`ConfigError`] with what would have been accepted.
+pub fn label(
+    flag: &str,
+    plural: &str,
+    text: &str,
+    names: &[String],
+    count: u32,
+) -> Result<u32, ConfigError> {
+    let by_name = names.iter().position(|name| name == text).map(|index| index as u32);
+    let number = by_name.or_else(|| text.parse().ok()).filter(|&label| label < count);
+    number.ok_or_else(|| {
+        let rule = match count {
+            0 => format!("left out: the model has no {plural}"),
+            _ => format!("0 to {}, or one of {}", count - 1, names.join(", ")),
+        };
+        ConfigError::new(flag, text, rule)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_has_a_name_and_a_number() {
+        let names = ["7", "cat"].map(str::to_owned);
+        let label = |text: &str, count| label("--class", "classes", text, &names, count);
+        assert_eq!(label("cat", 2), Ok(1));
+        assert_eq!(label("1", 2), Ok(1));
+        assert_eq!(label("7", 2), Ok(0), "a name comes before a number");
+        let refusal = label("2", 2).unwrap_err().to_string();
+        assert_eq!(refusal, "--class is 2, but must be 0 to 1, or one of 7, cat");
+        let refusal = label("x", 0).unwrap_err().to_string();
+        assert_eq!(refusal, "--class is x, but must be left out: the model has no classes");
+    }
+}
