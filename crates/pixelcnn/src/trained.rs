@@ -2,80 +2,26 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 pub use core_layers::checkpoint::Weights;
-use core_layers::{checkpoint::Checkpoint, optim, run};
-use serde::{Deserialize, Serialize};
+use core_layers::{checkpoint::Checkpoint, optim, run, training};
 use tch::{Device, nn};
 
 use crate::{config::Run, data::Dataset, model::Model};
 
-/// What marks a checkpoint as this crate's.
-const ARCHITECTURE: &str = "pixelcnn";
+/// What a checkpoint of this crate says of itself.
+pub type About = training::About<Run>;
 
-/// What a checkpoint says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct About {
-    /// Model, data and training.
-    pub run: Run,
-    /// Name of the data set.
-    pub dataset: String,
-    /// How its images were made, binarised and split.
-    pub protocol: String,
-    /// What the labels mean, in the order of the classes.
-    pub label_names: Vec<String>,
-    /// Hash of the data.
-    pub data_hash: String,
-    /// Optimiser steps taken.
-    pub step: u64,
-    /// Least validation loss so far, in nats per image, by the weights that evaluation uses.
-    pub valid_nats: Option<f64>,
-}
-
-impl About {
-    /// Before the first step of `run` on `dataset`.
-    pub fn new(run: &Run, dataset: &Dataset) -> Self {
-        Self {
-            run: run.clone(),
-            dataset: dataset.name.clone(),
-            protocol: dataset.protocol.clone(),
-            label_names: dataset.label_names.clone(),
-            data_hash: dataset.hash.clone(),
-            step: 0,
-            valid_nats: None,
-        }
-    }
-
-    /// Puts it into a checkpoint's metadata.
-    ///
-    /// # Errors
-    /// None that a serialisable configuration can give.
-    pub(crate) fn write(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        checkpoint.metadata.insert("architecture".into(), ARCHITECTURE.into());
-        checkpoint.metadata.insert("about".into(), serde_json::to_string(self)?);
-        Ok(())
-    }
-
-    /// Reads it from a checkpoint's metadata.
-    pub(crate) fn read(checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
-        let path = path.display();
-        match checkpoint.metadata.get("architecture").map(String::as_str) {
-            Some(ARCHITECTURE) => {}
-            Some(other) => {
-                bail!("{path}: is a model of kind {other:?}, this program reads {ARCHITECTURE:?}")
-            }
-            None => {
-                bail!("{path}: does not say what model it holds (no metadata \"architecture\")")
-            }
-        }
-        let about = checkpoint
-            .metadata
-            .get("about")
-            .with_context(|| format!("{path}: has no metadata \"about\""))?;
-        let about: Self =
-            serde_json::from_str(about).with_context(|| format!("{path}: metadata \"about\""))?;
-        about.run.model.validate().with_context(|| format!("{path}"))?;
-        Ok(about)
+/// Before the first step of `run` on `dataset`.
+pub(crate) fn about(run: &Run, dataset: &Dataset) -> About {
+    About {
+        run: run.clone(),
+        dataset: dataset.name.clone(),
+        protocol: dataset.protocol.clone(),
+        label_names: dataset.label_names.clone(),
+        data_hash: dataset.hash.clone(),
+        step: 0,
+        valid_nats: None,
     }
 }
 

@@ -2,8 +2,14 @@
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
-use crate::{ConfigError, autocast::Precision, device::DeviceChoice, schedule::Schedule};
+use crate::{
+    ConfigError,
+    autocast::Precision,
+    device::{DeviceChoice, keep_memory, physical_cores, set_threads},
+    schedule::Schedule,
+};
 
 /// The training of a run. Units are in the names; a number of steps counts optimiser steps.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
@@ -136,6 +142,25 @@ impl TrainConfig {
             "at least 1",
         )?;
         ConfigError::ensure(self.save_every >= 1, "train.save_every", self.save_every, "at least 1")
+    }
+}
+
+impl TrainConfig {
+    /// Readies the process for training: threads, memory, and the device, which is returned.
+    ///
+    /// # Errors
+    /// Too many threads, a device that is not there, a precision that it lacks.
+    pub fn open(&self) -> anyhow::Result<Device> {
+        set_threads(if self.threads == 0 { physical_cores() } else { self.threads })?;
+        keep_memory();
+        let device = self.device.open()?;
+        self.precision.validate(device)?;
+        Ok(device)
+    }
+
+    /// The learning rate of `step`, the first of which is 1.
+    pub fn rate(&self, step: u64) -> f64 {
+        self.schedule.rate(step, self.num_steps, self.learning_rate)
     }
 }
 

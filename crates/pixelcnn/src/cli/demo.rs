@@ -10,6 +10,7 @@ use core_layers::{
     plot::{Chart, Scale, Series},
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
+    training::Ending,
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
@@ -26,7 +27,6 @@ use crate::{
     evaluate,
     model::ImageContext,
     sample::ExactEngine,
-    train::Ending,
     trained::{Trained, Weights},
 };
 

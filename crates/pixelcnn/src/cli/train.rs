@@ -5,14 +5,14 @@ use clap::Args;
 use core_layers::{
     ConfigError,
     overrides::{Overrides, StartArgs},
-    run::{Interrupt, Interrupted, Progress, RunFolder},
-    training::TrainConfig,
+    run::{Interrupt, Interrupted, RunFolder},
+    training::{Ending, ReportBar, TrainConfig},
 };
 
 use crate::{
     config::{ModelConfig, PRESETS, Run, preset},
     data::{self, DataConfig},
-    train::{Ending, Report, train},
+    train::train,
 };
 
 /// Flags of `train`.
@@ -67,21 +67,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
 /// Trains under a progress bar.
 pub(super) fn watch(run: &Run, folder: &RunFolder, quiet: bool) -> Result<Ending> {
     let interrupt = Interrupt::install().context("installing signal handlers")?;
-    let mut progress = Progress::new(run.model.kind(), 0, run.train.num_steps, quiet);
-    let mut best = String::new();
-    let ending = train(run, folder, &|| interrupt.requested(), &mut |report| match report {
-        Report::Step { step, bits_per_dim } => {
-            progress.update(step, &format!("train {bits_per_dim:.4} bits/dim{best}"));
-        }
-        Report::Saved { step, valid, is_best } => {
-            if is_best {
-                best = format!(", valid {:.4}", valid.bits_per_dim);
-            }
-            progress.update(step, &format!("valid {:.4} bits/dim", valid.bits_per_dim));
-        }
-        Report::Warning(line) => progress.note(&format!("warning: {line}")),
-    })?;
-    progress.finish();
+    let mut bar = ReportBar::new(run.model.kind(), run.train.num_steps, quiet);
+    let ending = train(run, folder, &|| interrupt.requested(), &mut |report| bar.show(report))?;
+    bar.finish();
     Ok(ending)
 }
 

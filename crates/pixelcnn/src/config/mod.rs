@@ -10,7 +10,10 @@ pub use model::{
 };
 pub use presets::{PRESETS, preset};
 
-use core_layers::{ConfigError, training::TrainConfig};
+use core_layers::{
+    ConfigError,
+    training::{RunConfig, TrainConfig},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::data::DataConfig;
@@ -36,6 +39,18 @@ impl Run {
         self.model.validate()?;
         self.data.validate()?;
         self.train.validate()
+    }
+}
+
+impl RunConfig for Run {
+    const ARCHITECTURE: &'static str = "pixelcnn";
+
+    fn train(&self) -> &TrainConfig {
+        &self.train
+    }
+
+    fn validate_model(&self) -> Result<(), ConfigError> {
+        self.model.validate()
     }
 }
 
