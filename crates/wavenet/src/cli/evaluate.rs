@@ -1,0 +1,226 @@
+//! `evaluate` and `classify`: numbers about a network on clips.
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use core_layers::{
+    ConfigError, bayes,
+    cli::ModelArgs,
+    dataset::Split,
+    likelihood::{Likelihood, Tally},
+    overrides::Overrides,
+    run::Ticker,
+};
+use serde_json::json;
+
+use super::{baselines, load, print_json};
+use crate::{
+    data::{self, Clip, DataConfig, Dataset},
+    evaluate,
+    trained::Trained,
+};
+
+/// The clips that a command speaks of.
+#[derive(Debug, Args)]
+pub(super) struct ClipsArgs {
+    #[command(flatten)]
+    data: Overrides<DataConfig>,
+    /// Which of its splits.
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    split: Split,
+}
+
+impl ClipsArgs {
+    /// The clips that the network was trained with, or those that the flags name, checked against the network.
+    fn load(&self, trained: &Trained) -> Result<Dataset> {
+        let dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
+        ensure!(!dataset.split(self.split).is_empty(), "{}: has no {} clips", dataset.name, self.split.name());
+        evaluate::ensure_fits(trained.model.config(), &dataset)?;
+        let same = trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
+        ensure!(same, "{}: has other speakers than the model was trained on", dataset.name);
+        Ok(dataset)
+    }
+}
+
+/// Samples of each clip.
+pub(super) fn dims(clips: &[Clip]) -> Vec<usize> {
+    clips.iter().map(|clip| clip.levels.len()).collect()
+}
+
+/// Flags of `evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wavenet evaluate runs/voice --split test --baselines")]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    clips: ClipsArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Measure simple models and FLAC on the same clips as well.
+    #[arg(long)]
+    baselines: bool,
+    /// List the K clips with most bits per sample.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    worst: usize,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs `evaluate`.
+pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
+    let (trained, device) = load(&args.model)?;
+    let dataset = args.clips.load(&trained)?;
+    let clips = dataset.split(args.clips.split);
+    let dims = dims(clips);
+    let ticker = Ticker::new("evaluate", dims.iter().sum(), args.quiet || args.json);
+    let autocast = args.model.precision.autocast(device);
+    let tally = evaluate::nats(&trained.model, clips, device, &mut |count| ticker.tick(count));
+    drop((ticker, autocast));
+    let likelihood = tally.likelihood_of(&dims);
+    let baselines =
+        if args.baselines { baselines::all(&dataset, args.clips.split)? } else { Vec::new() };
+    let worst = worst(&tally, clips, args.worst);
+    let conditional = trained.model.config().speakers > 0;
+    if args.json {
+        let mut json = serde_json::to_value(&likelihood)?;
+        let more = json!({
+            "model": "wavenet",
+            "dataset": dataset.name,
+            "protocol": dataset.protocol,
+            "split": args.clips.split.name(),
+            "example": "clip",
+            "seconds": dataset.seconds(args.clips.split),
+            "given": if conditional { "speaker" } else { "nothing" },
+            "weights": trained.weights.name(),
+            "step": trained.about.step,
+            "entropy_nats_per_sample": dataset.entropy_nats,
+            "baselines_bits_per_dim": baselines.iter().map(|(name, bits)| json!({"name": name, "bits_per_dim": bits})).collect::<Vec<_>>(),
+            "worst": worst.iter().map(|(clip, bits)| json!({"clip": clip, "bits_per_dim": bits})).collect::<Vec<_>>(),
+        });
+        if let (Some(json), Some(more)) = (json.as_object_mut(), more.as_object()) {
+            json.extend(more.clone());
+        }
+        print_json(&json);
+        return Ok(());
+    }
+    let Likelihood { examples, nats, nats_se, bits_per_dim, bits_per_dim_se, .. } = likelihood;
+    let given = if conditional { ", each given its speaker" } else { "" };
+    println!("{bits_per_dim:.4} +- {bits_per_dim_se:.4} bits per sample");
+    println!(
+        "{nats:.0} +- {nats_se:.0} nats per clip over {examples} {} clips ({:.0} s) of {}{given}",
+        args.clips.split.name(),
+        dataset.seconds(args.clips.split),
+        dataset.name
+    );
+    println!("{} weights of step {}; {}", trained.weights.name(), trained.about.step, dataset.protocol);
+    for (name, bits) in baselines {
+        println!("{bits:8.4} bits per sample: {name}");
+    }
+    for (clip, bits) in worst {
+        println!("{bits:8.4} bits per sample  {clip}");
+    }
+    Ok(())
+}
+
+/// The clips with most bits per sample, by name.
+fn worst(tally: &Tally, clips: &[Clip], count: usize) -> Vec<(String, f64)> {
+    let bits = |(clip, nats): (&Clip, &f64)| {
+        (clip.name.clone(), nats / (clip.levels.len() as f64 * std::f64::consts::LN_2))
+    };
+    let mut all: Vec<(String, f64)> = clips.iter().zip(tally.examples()).map(bits).collect();
+    all.sort_by(|a, b| b.1.total_cmp(&a.1));
+    all.truncate(count);
+    all
+}
+
+/// Flags of `classify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wavenet classify runs/speech --split test")]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    clips: ClipsArgs,
+    /// Only the first clips; 0 takes all.
+    #[arg(long, default_value_t = 0)]
+    first: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Show no progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Runs `classify`.
+pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
+    let (trained, device) = load(&args.model)?;
+    let speakers = trained.model.config().speakers as usize;
+    ConfigError::ensure(
+        speakers > 1,
+        "model.speakers",
+        speakers,
+        "2 or more: only a network told the speaker can tell who speaks",
+    )?;
+    let dataset = args.clips.load(&trained)?;
+    let mut clips = dataset.split(args.clips.split).to_vec();
+    if args.first > 0 {
+        // clips lie speaker by speaker
+        clips = spread(&clips, args.first);
+    }
+    let samples: usize = dims(&clips).iter().sum();
+    let ticker = Ticker::new("classify", samples * speakers, args.quiet || args.json);
+    let autocast = args.model.precision.autocast(device);
+    let nats = evaluate::nats_by_speaker(&trained.model, &clips, device, &mut |count| ticker.tick(count));
+    drop((ticker, autocast));
+    let mut confusion = vec![vec![0usize; speakers]; speakers];
+    let mut speaker_nats = Tally::default();
+    for (nats, clip) in nats.iter().zip(&clips) {
+        let posterior = bayes::posterior(nats);
+        let likeliest = (0..speakers).max_by(|&a, &b| posterior[a].total_cmp(&posterior[b])).unwrap_or(0);
+        confusion[clip.speaker as usize][likeliest] += 1;
+        speaker_nats.add([-posterior[clip.speaker as usize]]);
+    }
+    let right: usize = (0..speakers).map(|speaker| confusion[speaker][speaker]).sum();
+    let (accuracy, low, high) = bayes::wilson(right, clips.len());
+    if args.json {
+        print_json(&json!({
+            "model": "wavenet",
+            "dataset": dataset.name,
+            "split": args.clips.split.name(),
+            "examples": clips.len(),
+            "accuracy": accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "speaker_nats": speaker_nats.likelihood(1).nats,
+            "confusion": confusion,
+            "label_names": dataset.speakers,
+            "weights": trained.weights.name(),
+        }));
+        return Ok(());
+    }
+    println!(
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {right} of {} clips by argmax p(speaker | clip)",
+        100. * accuracy,
+        100. * low,
+        100. * high,
+        clips.len()
+    );
+    println!("rows: who speaks; columns: who was taken to");
+    for (name, row) in dataset.speakers.iter().zip(&confusion) {
+        print!("{name:>12}");
+        for count in row {
+            print!("{count:6}");
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// `count` clips spread evenly over all of them.
+fn spread(clips: &[Clip], count: usize) -> Vec<Clip> {
+    let count = count.min(clips.len());
+    (0..count).map(|i| clips[i * clips.len() / count].clone()).collect()
+}

@@ -1,0 +1,110 @@
+//! `train`: a preset, a configuration file or a run to be resumed, with flags laid over it.
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use core_layers::{
+    ConfigError,
+    overrides::{Overrides, StartArgs},
+    run::{Interrupt, Interrupted, RunFolder},
+    training::{Ending, ReportBar, TrainConfig},
+};
+
+use crate::{
+    config::{PRESETS, Run, preset},
+    data::{self, DataConfig},
+    train::train,
+};
+
+/// Flags of `train`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  wavenet train --preset demo --out runs/voice\n  wavenet train --resume runs/voice"
+)]
+pub struct TrainArgs {
+    /// A named run to start from; see `info --preset`.
+    #[arg(long, default_value = "demo", conflicts_with_all = ["config", "resume"])]
+    preset: String,
+    #[command(flatten)]
+    start: StartArgs,
+    /// Show neither progress nor what was made of the recordings.
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    data: Overrides<DataConfig>,
+    #[command(flatten)]
+    train: Overrides<TrainConfig>,
+}
+
+/// Runs `train`.
+pub(super) fn run(args: &TrainArgs) -> Result<()> {
+    let mut run = args.start()?;
+    if args.start.resume.is_none() {
+        for line in fit_to_data(&mut run)? {
+            if !args.quiet {
+                println!("{line}");
+            }
+        }
+    }
+    run.validate()?;
+    let folder = args.start.folder()?;
+    let path = folder.path();
+    match watch(&run, &folder, args.quiet)? {
+        Ending::Finished => {
+            println!("{}", path.display());
+            Ok(())
+        }
+        Ending::Stopped { step } => {
+            let resume = format!("`wavenet train --resume {}`", path.display());
+            Err(Interrupted { step, resume }.into())
+        }
+    }
+}
+
+/// Trains under a progress bar.
+pub(super) fn watch(run: &Run, folder: &RunFolder, quiet: bool) -> Result<Ending> {
+    let interrupt = Interrupt::install().context("installing signal handlers")?;
+    let mut bar = ReportBar::new("wavenet", run.train.num_steps, quiet);
+    let ending = train(run, folder, &|| interrupt.requested(), &mut |report| bar.show(report))?;
+    bar.finish();
+    Ok(ending)
+}
+
+impl TrainArgs {
+    /// The run that the flags describe.
+    fn start(&self) -> Result<Run> {
+        let named = || {
+            preset(&self.preset)
+                .ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &PRESETS))
+        };
+        let base = self.start.base(named)?;
+        let run = self.start.assign(Run {
+            model: base.model.clone(),
+            data: self.data.apply(base.data.clone())?,
+            train: self.train.apply(base.train)?,
+        })?;
+        if self.start.resume.is_some() {
+            ensure!(
+                run.model == base.model && run.data == base.data,
+                "a resumed run keeps its model and data"
+            );
+        }
+        Ok(run)
+    }
+}
+
+/// Takes rate, levels, speakers and features from the sound: a preset fits any set. Returns the data's report.
+pub(super) fn fit_to_data(run: &mut Run) -> Result<Vec<String>> {
+    run.data.validate()?;
+    let dataset = data::load(&run.data)?;
+    let model = &mut run.model;
+    model.sample_rate = dataset.sample_rate;
+    model.levels = i64::from(dataset.num_levels);
+    if model.speakers > 0 {
+        model.speakers = dataset.speakers.len() as i64;
+    }
+    (model.features, model.hop) = (dataset.num_features as i64, dataset.hop as i64);
+    if model.features > 0 && model.condition_channels == 0 {
+        model.condition_channels = 32;
+    }
+    Ok(dataset.report)
+}
