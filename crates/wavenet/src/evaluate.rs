@@ -70,9 +70,10 @@ fn context(clips: &[Clip], windows: &[Window], config: &WaveNetConfig, time: usi
     }
     if config.features > 0 {
         let hop = config.hop as usize;
+        let nothing = Array2::zeros((0, config.features as usize));
         let of_window = |it: &Window| {
-            let features = clips[it.clip].features.as_ref().map(ndarray::ArrayBase::view);
-            (features.unwrap_or_default(), MARGIN as isize - (it.start / hop) as isize)
+            let features = clips[it.clip].features.as_ref().unwrap_or(&nothing);
+            (features.view(), MARGIN as isize - (it.start / hop) as isize)
         };
         let all: Vec<_> = windows.iter().map(of_window).collect();
         context = context.with_windows(&all, time.div_ceil(hop) + 2 * MARGIN);

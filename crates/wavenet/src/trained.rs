@@ -51,7 +51,8 @@ impl Trained {
     /// let mut levels = ndarray::Array2::zeros((1, 8000));
     /// let draws = Draws { config: SamplingConfig::default(), seed: 1, known: 0 };
     /// draw_in_parallel(&engine, &SoundContext::none(1), levels.view_mut(), draws, 1, &|_| {});
-    /// let sound = trained.about.run.data.quantizer().decode(levels.row(0).iter().copied());
+    /// let quantizer = trained.about.run.data.quantizer();
+    /// let sound: Vec<f32> = levels.iter().map(|&level: &u32| quantizer.decode(level as u16)).collect();
     /// # anyhow::Ok(())
     /// ```
     ///

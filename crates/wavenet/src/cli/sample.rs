@@ -220,7 +220,7 @@ impl DrawArgs {
                 Some(data::characters(text, data::num_frames(samples, hop)))
             }
             (Condition::Npy, .., Some(path)) => {
-                let features = data::read_all_features(path)?;
+                let features = data::read_frames(path)?;
                 ensure!(
                     features.ncols() as i64 == config.features,
                     "{}: has {} features a frame, the model needs {}",

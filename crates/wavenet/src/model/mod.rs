@@ -11,6 +11,7 @@
 mod context;
 mod upsampler;
 
+pub(crate) use context::MARGIN;
 pub use context::SoundContext;
 pub(crate) use upsampler::{FRAME_KERNEL, Upsampler};
 

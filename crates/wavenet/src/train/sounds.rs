@@ -40,7 +40,8 @@ pub(super) fn draw(run: &Run, model: &WaveNet, dataset: &Dataset, folder: &RunFo
     let draws = Draws { config: SamplingConfig::default(), seed: run.train.seed, known: 0 };
     let threads = if run.train.threads == 0 { physical_cores() } else { run.train.threads };
     draw_in_parallel(&engine, &context, levels.view_mut(), draws, threads, &|_| {});
-    let sound = run.data.quantizer().decode(levels.iter().copied());
+    let quantizer = run.data.quantizer();
+    let sound: Vec<f32> = levels.iter().map(|&level| quantizer.decode(level as u16)).collect();
     let samples = folder.file("samples");
     std::fs::create_dir_all(&samples).with_context(|| samples.display().to_string())?;
     let name = samples.join(format!("step-{step:06}"));
