@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod autocast;
 pub mod autoregressive;
+pub mod bayes;
 pub mod categorical;
 pub mod checkpoint;
 pub mod cli;
