@@ -19,6 +19,7 @@ pub mod device;
 pub mod error;
 pub mod kernels;
 pub mod likelihood;
+pub mod npy;
 pub mod optim;
 pub mod overrides;
 pub mod plain;
