@@ -152,6 +152,37 @@ fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
 }
 
 #[test]
+fn a_disk_that_fills_keeps_the_last_state_which_goes_on() {
+    const LIMIT: u64 = 64 * 512;
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, filled) = (folder.path().join("whole"), folder.path().join("filled"));
+    for run in [&whole, &filled] {
+        succeed(&train(run, &["--num-steps", "2", "--save-every", "1"]));
+    }
+    let last = filled.join("last.safetensors");
+    let before = fs::read(&last).unwrap();
+    let model = fs::metadata(filled.join("model.safetensors")).unwrap().len();
+    assert!(model < LIMIT && LIMIT < before.len() as u64, "the model fits, the state does not");
+    let resume = |run| ["train", "--resume", run, "--num-steps", "4", "--quiet"];
+    let limited = "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""; // blocks of 512 bytes
+    let output = std::process::Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_chainrule"), "pixelcnn"])
+        .args(resume(text(&filled)))
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(line.starts_with("error: ") && line.trim_end().lines().count() == 1, "{line}");
+    assert!(line.contains("last.safetensors: cannot be written"), "{line}");
+    assert_eq!(fs::read(&last).unwrap(), before);
+    for run in [&whole, &filled] {
+        succeed(&resume(text(run)));
+    }
+    assert_eq!(fs::read(whole.join("last.safetensors")).unwrap(), fs::read(&last).unwrap());
+}
+
+#[test]
 fn an_interrupted_run_saves_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

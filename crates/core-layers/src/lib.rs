@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod autocast;
 pub mod autoregressive;
+pub mod bayes;
 pub mod categorical;
 pub mod checkpoint;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod device;
 pub mod error;
 pub mod kernels;
 pub mod likelihood;
+pub mod npy;
 pub mod optim;
 pub mod overrides;
 pub mod plain;

@@ -2,6 +2,7 @@
 
 use core_layers::{
     Autoregressive, Context as _,
+    bayes::{marginal, posterior},
     likelihood::{self, Tally},
 };
 use ndarray::{Array2, ArrayView4};
@@ -97,8 +98,8 @@ pub fn nats_over_orders(model: &mut Model, images: &Images, device: Device) -> T
     model.use_order(0);
     let mut tally = Tally::default();
     tally.add((0..images.len()).map(|image| {
-        let log_probs: Vec<f64> = orders.iter().map(|order| -order.examples()[image]).collect();
-        -(log_sum_exp(&log_probs) - (orders.len() as f64).ln())
+        let nats: Vec<f64> = orders.iter().map(|order| order.examples()[image]).collect();
+        marginal(&nats)
     }));
     tally
 }
@@ -128,13 +129,6 @@ pub fn nats_by_class(
     all
 }
 
-/// `log p(y | x)` by Bayes' rule with equally likely classes, from `-log p(x | y)`.
-pub fn posterior(nats: &[f64]) -> Vec<f64> {
-    let log_probs: Vec<f64> = nats.iter().map(|nats| -nats).collect();
-    let evidence = log_sum_exp(&log_probs);
-    log_probs.iter().map(|log_prob| log_prob - evidence).collect()
-}
-
 /// `log p(y | x_<known)` of one image `[1, H, W, C]` whose first `known` values are given.
 pub fn posterior_of_prefix(
     model: &Model,
@@ -156,26 +150,6 @@ pub fn posterior_of_prefix(
         &Vec::<f64>::try_from(nats.to_device(Device::Cpu))
             .expect("a flat double tensor is a vector"),
     )
-}
-
-/// `-log p(x)` with the class unknown: `-log mean_y p(x | y)`.
-pub fn marginal(nats: &[f64]) -> f64 {
-    let log_probs: Vec<f64> = nats.iter().map(|nats| -nats).collect();
-    (nats.len() as f64).ln() - log_sum_exp(&log_probs)
-}
-
-fn log_sum_exp(xs: &[f64]) -> f64 {
-    let greatest = xs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    greatest + xs.iter().map(|x| (x - greatest).exp()).sum::<f64>().ln()
-}
-
-/// Share of successes and its 95 % interval (Wilson, 1927).
-pub fn wilson(successes: usize, trials: usize) -> (f64, f64, f64) {
-    let (n, z) = (trials as f64, 1.959_964);
-    let share = successes as f64 / n;
-    let centre = (share + z * z / (2. * n)) / (1. + z * z / n);
-    let half = z / (1. + z * z / n) * (share * (1. - share) / n + z * z / (4. * n * n)).sqrt();
-    (share, centre - half, centre + half)
 }
 
 /// Refuses images `[N, H, W, C]` of another shape or other levels than a model's.
@@ -204,15 +178,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bayes_turns_nats_into_probabilities() {
-        let posterior = posterior(&[1000., 1000. + 3f64.ln()]);
-        assert!((posterior[0].exp() - 0.75).abs() < 1e-12);
-        assert!((posterior[1].exp() - 0.25).abs() < 1e-12);
-        let marginal = marginal(&[1000., 1000. + 3f64.ln()]);
-        assert!((marginal - (1000. - (2f64 / 3.).ln())).abs() < 1e-9);
-    }
-
-    #[test]
     fn an_image_costs_the_same_alone_and_among_others() -> anyhow::Result<()> {
         let Some(run) = crate::config::preset("gated") else { anyhow::bail!("no preset gated") };
         let vs = tch::nn::VarStore::new(Device::Cpu);
@@ -238,12 +203,5 @@ mod tests {
             );
         }
         Ok(())
-    }
-
-    #[test]
-    fn the_interval_holds_the_share() {
-        let (share, low, high) = wilson(90, 100);
-        assert!((share - 0.9).abs() < 1e-12);
-        assert!((low - 0.8256).abs() < 1e-3 && (high - 0.9448).abs() < 1e-3, "{low} {high}");
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use core_layers::{
     autocast::Precision,
+    bayes,
     plot::learning_curve,
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
@@ -101,7 +102,7 @@ fn table(
     let (packer, packed) = general_compressor(&raw)?;
     let by_class = evaluate::nats_by_class(&gated.model, test, Device::Cpu, &mut |_| {});
     let mut unknown = core_layers::likelihood::Tally::default();
-    unknown.add(by_class.iter().map(|nats| evaluate::marginal(nats)));
+    unknown.add(by_class.iter().map(|nats| bayes::marginal(nats)));
     let given =
         evaluate::nats(&gated.model, test, Device::Cpu, &mut |_| {}).likelihood(dims).bits_per_dim;
     let machine = Machine {

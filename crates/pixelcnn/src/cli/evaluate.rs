@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
-    ConfigError,
+    ConfigError, bayes,
     cli::ModelArgs,
     dataset::Split,
     likelihood::{Likelihood, Tally},
@@ -194,7 +194,7 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let nats =
         evaluate::nats_by_class(&trained.model, images, device, &mut |count| ticker.tick(count));
     drop(ticker);
-    let posteriors: Vec<Vec<f64>> = nats.iter().map(|nats| evaluate::posterior(nats)).collect();
+    let posteriors: Vec<Vec<f64>> = nats.iter().map(|nats| bayes::posterior(nats)).collect();
     let likeliest = |posterior: &[f64]| {
         posterior
             .iter()
@@ -209,9 +209,9 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
         class_nats.add([-posterior[label as usize]]);
     }
     let right: usize = (0..classes as usize).map(|class| confusion[class][class]).sum();
-    let (accuracy, low, high) = evaluate::wilson(right, images.len());
+    let (accuracy, low, high) = bayes::wilson(right, images.len());
     let mut marginal = Tally::default();
-    marginal.add(nats.iter().map(|nats| evaluate::marginal(nats)));
+    marginal.add(nats.iter().map(|nats| bayes::marginal(nats)));
     let marginal = marginal.likelihood(images.dims());
     if args.json {
         print_json(&json!({

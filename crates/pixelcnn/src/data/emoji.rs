@@ -16,6 +16,7 @@ pub(super) fn read(config: &DataConfig) -> Result<Source> {
                 trains, 8 validates, 9 tests",
         side: config.side_or(USUAL_SIDE) as u32,
         once: true,
+        max_values: folder::MAX_VALUES,
     };
     folder::read_by(&fetched::folder("emoji")?, "emoji", &rule, config)
 }

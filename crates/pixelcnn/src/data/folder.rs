@@ -19,6 +19,9 @@ const ENDINGS: [&str; 14] = [
     "pam",
 ];
 
+/// Values, three a pixel, that all pictures of a folder together may have: some 6 GiB while they are read.
+pub(super) const MAX_VALUES: u64 = 1 << 31;
+
 /// Where a folder's pictures go.
 pub(super) struct Rule {
     /// The split of a path within the folder, `/` between its parts, where no part names one.
@@ -29,6 +32,8 @@ pub(super) struct Rule {
     pub(super) side: u32,
     /// Whether a picture that is there already under another name is left out.
     pub(super) once: bool,
+    /// Most values of all pictures together.
+    pub(super) max_values: u64,
 }
 
 /// One picture on its way.
@@ -41,8 +46,13 @@ struct Entry {
 
 /// The folder that a configuration names.
 pub(super) fn read(root: &Path, config: &DataConfig) -> Result<Source> {
-    let rule =
-        Rule { split_of: Split::of_name, words: Split::NAME_RULE, side: config.side, once: false };
+    let rule = Rule {
+        split_of: Split::of_name,
+        words: Split::NAME_RULE,
+        side: config.side,
+        once: false,
+        max_values: MAX_VALUES,
+    };
     let name = root
         .file_name()
         .map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned());
@@ -58,11 +68,20 @@ pub(super) fn read_by(root: &Path, name: &str, rule: &Rule, config: &DataConfig)
     let named = Split::ALL.iter().any(|split| root.join(split.name()).is_dir());
     let mut files = Vec::new();
     let mut entries = Vec::new();
+    let (mut values, count) = (0, paths.len());
     for path in paths {
         let file = root.join(&path);
         let content = decode::read(&file)?;
         files.push(FileDigest::new(path.as_str(), &content));
         let pixels = fitted(&content, rule.side).with_context(|| file.display().to_string())?;
+        values += pixels.as_raw().len() as u64;
+        ensure!(
+            values <= rule.max_values,
+            "{}: its {count} pictures have more than {} values (rows x columns x 3, together); say a smaller --side or \
+             take fewer pictures",
+            root.display(),
+            rule.max_values
+        );
         entries.push(
             Entry::new(path, pixels, named, rule).with_context(|| file.display().to_string())?,
         );
@@ -281,6 +300,27 @@ mod tests {
         shades.sort_unstable();
         assert!(shades.into_iter().eq(0..60), "disjoint and complete");
         assert!(data.train.labels.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn pictures_that_are_too_many_are_refused_before_all_are_read() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        (0..3).try_for_each(|i| picture(folder.path(), &format!("{i}.png"), 4, i))?;
+        fs::write(folder.path().join("3.png"), "is not read any more")?;
+        let config = DataConfig::default();
+        let read = |max_values, side| {
+            let rule = Rule { split_of: Split::of_name, words: "", side, once: false, max_values };
+            read_by(folder.path(), "x", &rule, &config)
+                .map(|_| ())
+                .unwrap_err()
+                .root_cause()
+                .to_string()
+        };
+        assert!(read(2 * 48, 0).contains("its 4 pictures have more than 96 values"));
+        assert!(read(2 * 48, 0).ends_with("say a smaller --side or take fewer pictures"));
+        assert!(!read(3 * 48, 0).contains("more than"), "as many as there may be");
+        assert!(!read(2 * 48, 2).contains("more than"), "smaller ones fit");
         Ok(())
     }
 

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use core_layers::dataset::{FileDigest, Split};
+use core_layers::{
+    dataset::{FileDigest, Split},
+    npy::Npy,
+};
 
 use super::dataset::Source;
 use super::{DataConfig, Images, fetched, npy};
@@ -23,20 +26,20 @@ fn from_folder(folder: &Path) -> Result<Source> {
     for split in Split::ALL {
         let [levels, labels] =
             ["levels", "labels"].map(|what| format!("{}-{what}.npy", split.name()));
-        let mut open = |name: &str| -> Result<npy::Npy> {
-            let npy = npy::Npy::open(&folder.join(name))?;
+        let mut open = |name: &str| -> Result<Npy> {
+            let npy = Npy::open(&folder.join(name))?;
             files.push(FileDigest::new(name, npy.content()));
             Ok(npy)
         };
         let (pixels, classes) = (open(&levels)?, open(&labels)?);
-        let images = pixels.images()?;
+        let images = npy::images(&pixels)?;
         let shape = images.shape();
         ensure!(
             shape[1..] == [28, 28, 1],
             "{levels}: its shape is {shape:?}, but must be [N, 28, 28, 1]"
         );
         ensure!(images.iter().all(|&level| level < 256), "{levels}: a level is above 255");
-        let labels = classes.labels(shape[0], 10)?;
+        let labels = npy::labels(&classes, shape[0], 10)?;
         splits.push(Images::new(images, Some(labels)));
     }
     let counts: Vec<String> = splits.iter().map(|images| images.len().to_string()).collect();
