@@ -5,7 +5,6 @@ mod riff;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 
@@ -13,11 +12,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use core_layers::checkpoint::write_atomic;
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 
+use super::files;
+
 /// Name and version of the reader and the resampler, part of a set's hash.
 pub(super) const DECODER: &str = "hound/3.5 rubato/0.16 mean-of-channels/1";
 
-/// Largest file that is read, bytes.
-const MAX_FILE: u64 = 1 << 30;
 /// Rates that are read, Hz.
 const RATES: std::ops::RangeInclusive<u32> = 1000..=768_000;
 
@@ -52,19 +51,8 @@ impl Sound {
 /// One line with the file's name: it cannot be read, is cut off, is not a WAV file of these kinds, has no samples, or a
 /// sample is not a finite number.
 pub fn read(path: &Path) -> Result<Sound> {
-    let content = bytes(path)?;
+    let content = files::read(path, files::MAX_FILE)?;
     parse(&content).with_context(|| path.display().to_string())
-}
-
-/// Reads a file whole, unless it is larger than a sound may be.
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
-    let name = || path.display().to_string();
-    let file = fs::metadata(path).with_context(name)?;
-    // asked first, since a pipe would block and a device never ends
-    ensure!(file.is_file(), "{}: it is not a regular file", name());
-    let len = file.len();
-    ensure!(len <= MAX_FILE, "{}: it has {len} bytes, but must have at most {MAX_FILE}", name());
-    fs::read(path).with_context(name)
 }
 
 /// Reads the bytes of a WAV file.
