@@ -19,10 +19,16 @@ enum Model {
         #[command(subcommand)]
         command: Option<pixelcnn::cli::Command>,
     },
+    /// Sound, one sample at a time: WaveNet.
+    Wavenet {
+        #[command(subcommand)]
+        command: Option<wavenet::cli::Command>,
+    },
 }
 
 fn main() -> ExitCode {
     core_layers::run::main(|| match Cli::parse().model {
         Model::Pixelcnn { command } => pixelcnn::cli::run(command),
+        Model::Wavenet { command } => wavenet::cli::run(command),
     })
 }

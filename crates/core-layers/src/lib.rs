@@ -17,6 +17,7 @@ pub mod conv;
 pub mod dataset;
 pub mod device;
 pub mod error;
+pub mod fetched;
 pub mod kernels;
 pub mod likelihood;
 pub mod npy;

@@ -117,7 +117,15 @@ impl Args {
     }
 }
 
-fn report(bench: &str, engine: &str, precision: Precision, subject: &Subject, batch: usize, threads: usize, rate: f64) {
+fn report(
+    bench: &str,
+    engine: &str,
+    precision: Precision,
+    subject: &Subject,
+    batch: usize,
+    threads: usize,
+    rate: f64,
+) {
     let sample_rate = f64::from(subject.model.config().sample_rate);
     println!(
         "{}",
@@ -141,7 +149,8 @@ fn train(args: &Args) -> Result<()> {
                 let weights = optim::parameters(&subject.vs);
                 let mut optimiser = AdamW::new(&weights, AdamWConfig::default());
                 let mut ema = Ema::new(&weights, 0.999);
-                let xs = Tensor::randint(256, [batch as i64, WINDOW as i64], (Kind::Int64, Device::Cpu));
+                let xs =
+                    Tensor::randint(256, [batch as i64, WINDOW as i64], (Kind::Int64, Device::Cpu));
                 let clips = Clips { model: &subject.model, samples: WINDOW };
                 let seconds = args.time(|| {
                     optimiser.zero_grad();
@@ -180,7 +189,10 @@ fn fast(args: &Args) -> Result<()> {
     fused(args, "fast", Precision::Bf16, |model| FastEngine::new(model, SAMPLES))
 }
 
-fn fused<E: Engine<Context = SoundContext> + Sync, F: core::error::Error + Send + Sync + 'static>(
+fn fused<
+    E: Engine<Context = SoundContext> + Sync,
+    F: core::error::Error + Send + Sync + 'static,
+>(
     args: &Args,
     name: &str,
     precision: Precision,
@@ -191,10 +203,25 @@ fn fused<E: Engine<Context = SoundContext> + Sync, F: core::error::Error + Send 
             let engine = engine(&subject.model)?;
             let mut xs = Array2::zeros((batch, SAMPLES));
             let seconds = args.time(|| {
-                draw_in_parallel(&engine, &SoundContext::none(batch), xs.view_mut(), DRAWS, threads, &|_| {});
+                draw_in_parallel(
+                    &engine,
+                    &SoundContext::none(batch),
+                    xs.view_mut(),
+                    DRAWS,
+                    threads,
+                    &|_| {},
+                );
                 Ok(())
             })?;
-            report("sample", name, precision, &subject, batch, threads, (batch * SAMPLES) as f64 / seconds);
+            report(
+                "sample",
+                name,
+                precision,
+                &subject,
+                batch,
+                threads,
+                (batch * SAMPLES) as f64 / seconds,
+            );
         }
     }
     Ok(())
@@ -212,7 +239,15 @@ fn cached(args: &Args) -> Result<()> {
                 draw(stepper.as_mut(), engine.layout(), xs.view_mut(), 0, DRAWS, &|_| {});
                 Ok(())
             })?;
-            report("sample", "cached", Precision::F32, &subject, batch, threads, (batch * 300) as f64 / seconds);
+            report(
+                "sample",
+                "cached",
+                Precision::F32,
+                &subject,
+                batch,
+                threads,
+                (batch * 300) as f64 / seconds,
+            );
         }
     }
     Ok(())

@@ -25,7 +25,12 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// The `windows` of `clips` for a network of `config`.
-    pub(crate) fn new(clips: &[Clip], windows: &[Window], config: &WaveNetConfig, device: Device) -> Self {
+    pub(crate) fn new(
+        clips: &[Clip],
+        windows: &[Window],
+        config: &WaveNetConfig,
+        device: Device,
+    ) -> Self {
         let rows = windows.len();
         let time = windows.iter().map(|it| it.to - it.start).max().unwrap_or(0);
         let mut xs = Array2::<i64>::zeros((rows, time));
@@ -63,7 +68,12 @@ impl Batch {
 }
 
 /// Speakers and features of windows of `time` samples at the most.
-fn context(clips: &[Clip], windows: &[Window], config: &WaveNetConfig, time: usize) -> SoundContext {
+fn context(
+    clips: &[Clip],
+    windows: &[Window],
+    config: &WaveNetConfig,
+    time: usize,
+) -> SoundContext {
     let mut context = SoundContext::none(windows.len());
     if config.speakers > 0 {
         context = context.with_speakers(windows.iter().map(|it| clips[it.clip].speaker).collect());
@@ -84,7 +94,9 @@ fn context(clips: &[Clip], windows: &[Window], config: &WaveNetConfig, time: usi
 /// The context of whole clips, each with its length.
 pub fn whole(clips: &[Clip], config: &WaveNetConfig) -> SoundContext {
     let lengths: Vec<usize> = clips.iter().map(|clip| clip.levels.len()).collect();
-    let windows: Vec<Window> = (0..clips.len()).map(|clip| Window { clip, start: 0, from: 0, to: lengths[clip] }).collect();
+    let windows: Vec<Window> = (0..clips.len())
+        .map(|clip| Window { clip, start: 0, from: 0, to: lengths[clip] })
+        .collect();
     let time = lengths.iter().copied().max().unwrap_or(0);
     context(clips, &windows, config, time).with_lengths(lengths)
 }
@@ -119,7 +131,8 @@ fn each(
     let config = model.config();
     let lengths: Vec<usize> = clips.iter().map(|clip| clip.levels.len()).collect();
     let mut nats = vec![0.; clips.len()];
-    for window in windows(&lengths, WINDOW, config.receptive_field() as usize, config.hop as usize) {
+    for window in windows(&lengths, WINDOW, config.receptive_field() as usize, config.hop as usize)
+    {
         let mut batch = Batch::new(clips, &[window], config, device);
         if let Some(speaker) = speaker {
             batch = batch.spoken_by(speaker);
@@ -149,7 +162,8 @@ pub fn ensure_fits(config: &WaveNetConfig, dataset: &Dataset) -> anyhow::Result<
         config.speakers
     );
     anyhow::ensure!(
-        config.features == 0 || (*num_features as i64, *hop as i64) == (config.features, config.hop),
+        config.features == 0
+            || (*num_features as i64, *hop as i64) == (config.features, config.hop),
         "{name}: has {num_features} features each {hop} samples, the model {} each {}",
         config.features,
         config.hop

@@ -64,8 +64,10 @@ impl Trained {
         let about = About::read(&checkpoint, &path)?;
         checkpoint.ensure_holds(&path, about.run.model.least_parameters())?;
         let mut vs = nn::VarStore::new(device);
-        let model = WaveNet::new(&vs.root(), &about.run.model).with_context(|| path.display().to_string())?;
-        let (weights, hash) = checkpoint.copy_weights_into(&path, weights, &optim::parameters(&vs))?;
+        let model = WaveNet::new(&vs.root(), &about.run.model)
+            .with_context(|| path.display().to_string())?;
+        let (weights, hash) =
+            checkpoint.copy_weights_into(&path, weights, &optim::parameters(&vs))?;
         vs.freeze();
         Ok(Self { model, vs, about, weights, hash })
     }

@@ -19,9 +19,13 @@ pub fn learning_curve(
     series: &[(&str, &str)],
 ) -> Result<()> {
     let text = fs::read_to_string(metrics).with_context(|| metrics.display().to_string())?;
-    let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let points = |field: &str| {
-        lines.iter().filter_map(|line| Some((line["step"].as_f64()?, line[field].as_f64()?))).collect()
+        lines
+            .iter()
+            .filter_map(|line| Some((line["step"].as_f64()?, line[field].as_f64()?)))
+            .collect()
     };
     let series: Vec<Series> = series
         .iter()

@@ -51,7 +51,8 @@ fn read(line: &Value) -> Result<Vec<(Key, f64)>> {
             text("engine").context("no engine")?,
             text("precision").context("no precision")?
         );
-        let rate = ["images_per_second", "samples_per_second"].iter().find_map(|it| line[it].as_f64());
+        let rate =
+            ["images_per_second", "samples_per_second"].iter().find_map(|it| line[it].as_f64());
         let rate = rate.context("neither images_per_second nor samples_per_second")?;
         return Ok(vec![(
             (bench, text("model").context("no model")?, batch, threads, engine),

@@ -237,7 +237,13 @@ fn pictures(gated: &Trained, test: &Images, args: &DemoArgs) -> Result<()> {
     field.draw(&path("receptive-field.png"))?;
     let series = [("training", "train_bits_per_dim"), ("validation", "valid_bits_per_dim")];
     let metrics = path("digits").join(METRICS);
-    learning_curve(&path("curve.png"), &metrics, "Gated PixelCNN on digits", "bits per dimension", &series)?;
+    learning_curve(
+        &path("curve.png"),
+        &metrics,
+        "Gated PixelCNN on digits",
+        "bits per dimension",
+        &series,
+    )?;
     println!("\nMade in {}/:", args.out.display());
     println!("  samples.png          digits that nobody wrote, a row a class");
     println!("  completions.png      a test image, its top half, and {endings} endings");

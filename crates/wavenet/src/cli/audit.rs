@@ -91,12 +91,18 @@ fn laws(model: &WaveNet, device: Device, args: &AuditArgs) -> Result<(Vec<Law>, 
     let clips = Clips { model, samples };
     let mut context = SoundContext::none(ROWS);
     if config.speakers > 0 {
-        context = context.with_speakers((0..ROWS as u32).map(|row| row % config.speakers as u32).collect());
+        context = context
+            .with_speakers((0..ROWS as u32).map(|row| row % config.speakers as u32).collect());
     }
     if config.features > 0 {
         let frames = samples.div_ceil(config.hop as usize);
         let random = |(row, frame, feature): (usize, usize, usize)| {
-            core_layers::random::uniform_at(args.seed, "audit features", (row * frames + frame) as u64, feature as u64) as f32
+            core_layers::random::uniform_at(
+                args.seed,
+                "audit features",
+                (row * frames + frame) as u64,
+                feature as u64,
+            ) as f32
         };
         let all = Array3::from_shape_fn((ROWS, frames, config.features as usize), random);
         context = context.with_features(&all.outer_iter().collect::<Vec<_>>());
@@ -135,7 +141,9 @@ fn field_law(seen: &[f64], field: usize) -> Law {
         name: "receptive field as reported",
         figure: furthest.saturating_sub(field) as f64,
         limit: 0.,
-        detail: format!("the furthest sample that counts lies {furthest} back, {field} are reported"),
+        detail: format!(
+            "the furthest sample that counts lies {furthest} back, {field} are reported"
+        ),
     }
 }
 
@@ -154,7 +162,9 @@ fn draw_field(path: &Path, seen: &[f64], rate: u32) -> Result<()> {
 
 /// Flags of `info`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wavenet info --preset speech --json\n  wavenet info runs/voice")]
+#[command(
+    after_help = "Example:\n  wavenet info --preset speech --json\n  wavenet info runs/voice"
+)]
 pub struct InfoArgs {
     /// A checkpoint, or a run folder.
     #[arg(required_unless_present = "preset", conflicts_with = "preset")]

@@ -19,7 +19,10 @@ pub(super) fn all(dataset: &Dataset, split: Split) -> Result<Vec<(String, f64)>>
     Ok(vec![
         ("uniform".into(), f64::from(dataset.num_levels).log2()),
         ("order 0, counted on the training clips".into(), order_0(dataset, clips)),
-        (format!("linear prediction of order {ORDER}, logistic residual"), linear_prediction(dataset, clips)),
+        (
+            format!("linear prediction of order {ORDER}, logistic residual"),
+            linear_prediction(dataset, clips),
+        ),
         (format!("FLAC, all clips in one stream ({bytes} bytes)"), flac),
     ])
 }
@@ -50,7 +53,9 @@ fn linear_prediction(dataset: &Dataset, clips: &[Clip]) -> f64 {
         bits / count as f64
     };
     let scales = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.];
-    let best = scales.into_iter().min_by(|&a, &b| cost(&dataset.valid, a).total_cmp(&cost(&dataset.valid, b)));
+    let best = scales
+        .into_iter()
+        .min_by(|&a, &b| cost(&dataset.valid, a).total_cmp(&cost(&dataset.valid, b)));
     cost(clips, best.unwrap_or(0.5))
 }
 
@@ -89,7 +94,8 @@ fn clip_bits(xs: &[f64], ws: &[f64], c: f64, levels: u32) -> f64 {
         let past = &xs[t.saturating_sub(ORDER)..t];
         let prediction: f64 = past.iter().rev().zip(ws.iter().rev()).map(|(x, w)| x * w).sum();
         let scale = c * (0.3 + mean);
-        let upper = if xs[t] >= half - 1. { 1. } else { sigmoid((xs[t] + 0.5 - prediction) / scale) };
+        let upper =
+            if xs[t] >= half - 1. { 1. } else { sigmoid((xs[t] + 0.5 - prediction) / scale) };
         let lower = if xs[t] <= -half { 0. } else { sigmoid((xs[t] - 0.5 - prediction) / scale) };
         bits -= (upper - lower).max(1e-9).ln() / LN_2;
         mean = 0.95 * mean + 0.05 * (xs[t] - prediction).abs();
@@ -102,7 +108,9 @@ fn flac(dataset: &Dataset, clips: &[Clip]) -> Result<(f64, usize)> {
     let levels = clips.iter().flat_map(|clip| &clip.levels);
     let bits = (dataset.num_levels - 1).ilog2() as usize + 1;
     let samples: Vec<i32> = levels.map(|&level| i32::from(level) - (1 << (bits - 1))).collect();
-    let config = flacenc::config::Encoder::default().into_verified().map_err(|error| anyhow!("FLAC: {error:?}"))?;
+    let config = flacenc::config::Encoder::default()
+        .into_verified()
+        .map_err(|error| anyhow!("FLAC: {error:?}"))?;
     let source = MemSource::from_samples(&samples, 1, bits.max(8), dataset.sample_rate as usize);
     let stream = flacenc::encode_with_fixed_block_size(&config, source, config.block_size)
         .map_err(|error| anyhow!("FLAC: {error:?}"))?;

@@ -28,7 +28,9 @@ const MAX_SAMPLES: usize = 1 << 28;
 
 /// Flags of `compress`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wavenet compress runs/voice a.wav b.wav --quantise --out ab.chr")]
+#[command(
+    after_help = "Example:\n  wavenet compress runs/voice a.wav b.wav --quantise --out ab.chr"
+)]
 pub struct CompressArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -96,7 +98,8 @@ fn read(trained: &Trained, path: &Path, quantise: bool) -> Result<Clip> {
     let quantizer = trained.about.run.data.quantizer();
     let levels = quantizer.encode_all(&sound.samples);
     if !quantise {
-        let same = |(&level, &x): (&u16, &f32)| wav::to_i16(quantizer.decode(level)) == wav::to_i16(x);
+        let same =
+            |(&level, &x): (&u16, &f32)| wav::to_i16(quantizer.decode(level)) == wav::to_i16(x);
         let first = levels.iter().zip(&sound.samples).position(|pair| !same(pair));
         ensure!(
             first.is_none(),
@@ -106,7 +109,13 @@ fn read(trained: &Trained, path: &Path, quantise: bool) -> Result<Clip> {
         );
     }
     let base = path.file_name().with_context(|| format!("{name}: has no base name"))?;
-    Ok(Clip { name: base.to_string_lossy().into_owned(), speaker: 0, levels, features: None, text: None })
+    Ok(Clip {
+        name: base.to_string_lossy().into_owned(),
+        speaker: 0,
+        levels,
+        features: None,
+        text: None,
+    })
 }
 
 /// The speaker that was chosen, or of each clip the one under whom it is likeliest, and so smallest.
@@ -124,10 +133,19 @@ fn assign_speakers(trained: &Trained, clips: &mut [Clip], chosen: Option<u32>, d
 }
 
 /// Clips as the bytes of a `.chr` file, the longest first, so that those side by side end together.
-pub(super) fn compress(trained: &Trained, clips: &[Clip], threads: usize, quiet: bool) -> Result<Vec<u8>> {
+pub(super) fn compress(
+    trained: &Trained,
+    clips: &[Clip],
+    threads: usize,
+    quiet: bool,
+) -> Result<Vec<u8>> {
     let config = trained.model.config();
     ensure!(config.features == 0, "a model of a local condition needs it to compress");
-    ensure!(clips.len() <= MAX_CLIPS, "{} clips are more than the {MAX_CLIPS} of one file", clips.len());
+    ensure!(
+        clips.len() <= MAX_CLIPS,
+        "{} clips are more than the {MAX_CLIPS} of one file",
+        clips.len()
+    );
     let mut clips: Vec<&Clip> = clips.iter().collect();
     clips.sort_by_key(|clip| std::cmp::Reverse(clip.levels.len()));
     let longest = clips.first().map_or(0, |clip| clip.levels.len());
@@ -153,10 +171,13 @@ pub(super) fn compress(trained: &Trained, clips: &[Clip], threads: usize, quiet:
         examples: clips.len(),
         shape: vec![longest],
         names: clips.iter().map(|clip| clip.name.clone()).collect(),
-        checksum: Archive::checksum(clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level))),
+        checksum: Archive::checksum(
+            clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level)),
+        ),
         sections: Vec::new(),
     };
-    let mut side: Vec<u8> = lengths.iter().flat_map(|&length| (length as u32).to_le_bytes()).collect();
+    let mut side: Vec<u8> =
+        lengths.iter().flat_map(|&length| (length as u32).to_le_bytes()).collect();
     if config.speakers > 0 {
         side.extend(codec::pack_uniform(&speakers, config.speakers as u32));
     }
@@ -165,7 +186,11 @@ pub(super) fn compress(trained: &Trained, clips: &[Clip], threads: usize, quiet:
 
 fn context(trained: &Trained, speakers: &[u32], lengths: &[usize]) -> SoundContext {
     let context = SoundContext::none(lengths.len()).with_lengths(lengths.to_vec());
-    if trained.model.config().speakers > 0 { context.with_speakers(speakers.to_vec()) } else { context }
+    if trained.model.config().speakers > 0 {
+        context.with_speakers(speakers.to_vec())
+    } else {
+        context
+    }
 }
 
 /// Flags of `decompress`.
@@ -202,7 +227,12 @@ pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
 }
 
 /// The clips of a `.chr` file, verified against its checksum.
-pub(super) fn decompress(trained: &Trained, bytes: &[u8], threads: usize, quiet: bool) -> Result<Vec<Clip>> {
+pub(super) fn decompress(
+    trained: &Trained,
+    bytes: &[u8],
+    threads: usize,
+    quiet: bool,
+) -> Result<Vec<Clip>> {
     let archive = Archive::from_bytes(bytes)?;
     let Header { model, examples, names, checksum, .. } = archive.header;
     ensure!(
@@ -219,7 +249,9 @@ pub(super) fn decompress(trained: &Trained, bytes: &[u8], threads: usize, quiet:
     let lengths: Vec<usize> = lengths.chunks_exact(4).map(length).collect();
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let total = longest.checked_mul(examples).filter(|&total| total <= MAX_SAMPLES);
-    let total = total.with_context(|| format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}"))?;
+    let total = total.with_context(|| {
+        format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}")
+    })?;
     let count = trained.model.config().speakers as u32;
     let speakers = codec::unpack_uniform(packed, count, if count == 0 { 0 } else { examples })?;
     let engine = ExactEngine::new(&trained.model, longest)?;
@@ -237,7 +269,9 @@ pub(super) fn decompress(trained: &Trained, bytes: &[u8], threads: usize, quiet:
             text: None,
         })
         .collect();
-    let found = Archive::checksum(clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level)));
+    let found = Archive::checksum(
+        clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level)),
+    );
     ensure!(found == checksum, "is corrupt: its checksum does not agree");
     Ok(clips)
 }

@@ -50,8 +50,13 @@ impl Default for DemoArgs {
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
     let args = &DemoArgs { out, quick: args.quick };
-    println!("The demo: recorded speech, one sample at a time, on two cores in about three minutes.");
-    println!("All commands: wavenet --help. Everything it makes goes to {}/.\n", args.out.display());
+    println!(
+        "The demo: recorded speech, one sample at a time, on two cores in about three minutes."
+    );
+    println!(
+        "All commands: wavenet --help. Everything it makes goes to {}/.\n",
+        args.out.display()
+    );
     std::fs::create_dir_all(&args.out)?;
     let trained = fit(args)?;
     let dataset = data::load(&trained.about.run.data)?;
@@ -83,7 +88,8 @@ fn table(trained: &Trained, dataset: &Dataset, args: &DemoArgs) -> Result<()> {
     let clips: &[Clip] = if args.quick { &dataset.test[..1] } else { &dataset.test };
     let dims = dims(clips);
     let samples: usize = dims.iter().sum();
-    let model = evaluate::nats(&trained.model, clips, Device::Cpu, &mut |_| {}).likelihood_of(&dims);
+    let model =
+        evaluate::nats(&trained.model, clips, Device::Cpu, &mut |_| {}).likelihood_of(&dims);
     let chr = compress(trained, clips, physical_cores(), true)?;
     write_atomic(&args.out.join("voice.chr"), &chr)?;
     let mut rows = baselines::all(dataset, Split::Test)?;
@@ -122,13 +128,26 @@ fn sounds(trained: &Trained, dataset: &Dataset, args: &DemoArgs) -> Result<()> {
     }
     let spoken = speak(trained, &context, seconds, 1)?.concat();
     wav::write(&path("voice.wav"), &spoken, rate)?;
-    let real: Vec<f32> = dataset.test.iter().flat_map(|clip| quantizer.decode_all(&clip.levels)).take(spoken.len()).collect();
+    let real: Vec<f32> = dataset
+        .test
+        .iter()
+        .flat_map(|clip| quantizer.decode_all(&clip.levels))
+        .take(spoken.len())
+        .collect();
     spectrogram(&path("voice.png"), &spoken, rate)?;
     spectrogram(&path("recorded.png"), &real, rate)?;
     let series = [("training", "train_bits_per_dim"), ("validation", "valid_bits_per_dim")];
-    learning_curve(&path("voice-curve.png"), &path("voice").join(METRICS), "WaveNet on speech", "bits per sample", &series)?;
+    learning_curve(
+        &path("voice-curve.png"),
+        &path("voice").join(METRICS),
+        "WaveNet on speech",
+        "bits per sample",
+        &series,
+    )?;
     println!("\nMade in {}/:", args.out.display());
-    println!("  voice.wav            {seconds:.0} seconds by each of two voices, of words that there are not");
+    println!(
+        "  voice.wav            {seconds:.0} seconds by each of two voices, of words that there are not"
+    );
     println!("  voice.png            their spectrogram; recorded.png, that of recordings");
     println!("  voice-curve.png      bits per sample while it learnt");
     println!("  voice.chr            the compressed test clips; voice/ the trained model");

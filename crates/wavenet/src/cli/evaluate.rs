@@ -33,9 +33,15 @@ impl ClipsArgs {
     /// The clips that the network was trained with, or those that the flags name, checked against the network.
     fn load(&self, trained: &Trained) -> Result<Dataset> {
         let dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
-        ensure!(!dataset.split(self.split).is_empty(), "{}: has no {} clips", dataset.name, self.split.name());
+        ensure!(
+            !dataset.split(self.split).is_empty(),
+            "{}: has no {} clips",
+            dataset.name,
+            self.split.name()
+        );
         evaluate::ensure_fits(trained.model.config(), &dataset)?;
-        let same = trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
+        let same =
+            trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
         ensure!(same, "{}: has other speakers than the model was trained on", dataset.name);
         Ok(dataset)
     }
@@ -114,7 +120,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         dataset.seconds(args.clips.split),
         dataset.name
     );
-    println!("{} weights of step {}; {}", trained.weights.name(), trained.about.step, dataset.protocol);
+    println!(
+        "{} weights of step {}; {}",
+        trained.weights.name(),
+        trained.about.step,
+        dataset.protocol
+    );
     for (name, bits) in baselines {
         println!("{bits:8.4} bits per sample: {name}");
     }
@@ -173,13 +184,15 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let samples: usize = dims(&clips).iter().sum();
     let ticker = Ticker::new("classify", samples * speakers, args.quiet || args.json);
     let autocast = args.model.precision.autocast(device);
-    let nats = evaluate::nats_by_speaker(&trained.model, &clips, device, &mut |count| ticker.tick(count));
+    let nats =
+        evaluate::nats_by_speaker(&trained.model, &clips, device, &mut |count| ticker.tick(count));
     drop((ticker, autocast));
     let mut confusion = vec![vec![0usize; speakers]; speakers];
     let mut speaker_nats = Tally::default();
     for (nats, clip) in nats.iter().zip(&clips) {
         let posterior = bayes::posterior(nats);
-        let likeliest = (0..speakers).max_by(|&a, &b| posterior[a].total_cmp(&posterior[b])).unwrap_or(0);
+        let likeliest =
+            (0..speakers).max_by(|&a, &b| posterior[a].total_cmp(&posterior[b])).unwrap_or(0);
         confusion[clip.speaker as usize][likeliest] += 1;
         speaker_nats.add([-posterior[clip.speaker as usize]]);
     }

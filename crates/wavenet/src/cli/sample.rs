@@ -183,7 +183,9 @@ struct Drawing<'t> {
 /// Symbols `[B, T]` as samples, clip by clip.
 pub(super) fn sound(trained: &Trained, symbols: ArrayView2<'_, u32>) -> Vec<Vec<f32>> {
     let quantizer = trained.about.run.data.quantizer();
-    let one = |row: ndarray::ArrayView1<'_, u32>| row.iter().map(|&it| quantizer.decode(it as u16)).collect();
+    let one = |row: ndarray::ArrayView1<'_, u32>| {
+        row.iter().map(|&it| quantizer.decode(it as u16)).collect()
+    };
     symbols.outer_iter().map(one).collect()
 }
 
@@ -196,8 +198,10 @@ impl DrawArgs {
             let fits = seconds > 0. && seconds <= 3600.;
             ConfigError::ensure(fits, "--seconds", seconds, "above 0 and at most 3600")?;
         }
-        let wanted = stream || self.out.is_some() || self.npy.is_some() || self.spectrogram.is_some();
-        let rule = ConfigError::new("--out", "missing", "given, or --npy, --spectrogram or --stream");
+        let wanted =
+            stream || self.out.is_some() || self.npy.is_some() || self.spectrogram.is_some();
+        let rule =
+            ConfigError::new("--out", "missing", "given, or --npy, --spectrogram or --stream");
         if wanted { Ok(()) } else { Err(rule.into()) }
     }
 
@@ -206,16 +210,27 @@ impl DrawArgs {
         let (data, config) = (&trained.about.run.data, trained.model.config());
         let hop = config.hop as usize;
         let needs = |what: &str| {
-            ConfigError::new("model", format!("told {what}"), "given its condition; see sample --help")
+            ConfigError::new(
+                "model",
+                format!("told {what}"),
+                "given its condition; see sample --help",
+            )
         };
         Ok(match (data.condition, &self.mel, &self.text, &self.features) {
             (Condition::None, None, None, None) => None,
             (Condition::Mel, Some(path), ..) => {
                 let sound = wav::read(path)?.resampled(trained.sample_rate())?;
-                Some(data::mel(&sound.samples, trained.sample_rate(), hop, config.features as usize))
+                Some(data::mel(
+                    &sound.samples,
+                    trained.sample_rate(),
+                    hop,
+                    config.features as usize,
+                ))
             }
             (Condition::Characters, _, Some(text), _) => {
-                let seconds = self.seconds.unwrap_or((text.chars().count() as f64 / CHARACTERS_PER_SECOND).max(0.5));
+                let seconds = self
+                    .seconds
+                    .unwrap_or((text.chars().count() as f64 / CHARACTERS_PER_SECOND).max(0.5));
                 let samples = (seconds * f64::from(trained.sample_rate())) as usize;
                 Some(data::characters(text, data::num_frames(samples, hop)))
             }
@@ -239,7 +254,8 @@ impl DrawArgs {
 
     /// Samples of a clip: as many seconds as were asked for, or as there are features.
     fn samples(&self, trained: &Trained, features: Option<&Array2<f32>>) -> Result<usize> {
-        let of_seconds = |seconds: f64| (seconds * f64::from(trained.sample_rate())).round() as usize;
+        let of_seconds =
+            |seconds: f64| (seconds * f64::from(trained.sample_rate())).round() as usize;
         let Some(features) = features else {
             return Ok(of_seconds(self.seconds.unwrap_or(SECONDS)).max(1));
         };
@@ -275,7 +291,13 @@ impl DrawArgs {
     }
 
     /// Draws what is not known of `symbols` `[B, T]`.
-    fn run(&self, on: &Drawing<'_>, context: &SoundContext, symbols: &mut Array2<u32>, known: usize) -> Result<()> {
+    fn run(
+        &self,
+        on: &Drawing<'_>,
+        context: &SoundContext,
+        symbols: &mut Array2<u32>,
+        known: usize,
+    ) -> Result<()> {
         let draws = Draws { config: self.config, seed: self.seed, known };
         let ticker = Ticker::new("speak", symbols.len(), self.quiet);
         let tick = |count: usize| ticker.tick(count);
@@ -283,10 +305,24 @@ impl DrawArgs {
         let xs = symbols.view_mut();
         match self.sampler(on.device) {
             Sampler::Exact => {
-                draw_in_parallel(&ExactEngine::new(model, samples)?, context, xs, draws, threads, &tick);
+                draw_in_parallel(
+                    &ExactEngine::new(model, samples)?,
+                    context,
+                    xs,
+                    draws,
+                    threads,
+                    &tick,
+                );
             }
             Sampler::Fast => {
-                draw_in_parallel(&FastEngine::new(model, samples)?, context, xs, draws, threads, &tick);
+                draw_in_parallel(
+                    &FastEngine::new(model, samples)?,
+                    context,
+                    xs,
+                    draws,
+                    threads,
+                    &tick,
+                );
             }
             Sampler::Cached => {
                 let engine = CachedEngine::new(model, samples, on.device);
@@ -330,7 +366,14 @@ impl DrawArgs {
         };
         let mut xs = Array2::zeros((1, samples));
         let mut go = |engine: &dyn Engine<Context = SoundContext>| {
-            draw_while(engine.stepper(context).as_mut(), engine.layout(), xs.view_mut(), 0, draws, &mut each);
+            draw_while(
+                engine.stepper(context).as_mut(),
+                engine.layout(),
+                xs.view_mut(),
+                0,
+                draws,
+                &mut each,
+            );
         };
         match self.sampler(on.device) {
             Sampler::Exact => go(&ExactEngine::new(model, samples)?),
@@ -339,7 +382,11 @@ impl DrawArgs {
             Sampler::Plain => go(&Plain::new(&Clips { model, samples }, on.device)),
         }
         match failure {
-            Some(error) => Err(anyhow!("stdout: {error}, after {:.1} of {:.1} seconds", written as f64 / f64::from(rate), samples as f64 / f64::from(rate))),
+            Some(error) => Err(anyhow!(
+                "stdout: {error}, after {:.1} of {:.1} seconds",
+                written as f64 / f64::from(rate),
+                samples as f64 / f64::from(rate)
+            )),
             None => Ok(()),
         }
     }
@@ -373,7 +420,12 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
 }
 
 /// Clips of the model's own distribution by the exact engine: what the demo plays.
-pub(super) fn speak(trained: &Trained, context: &SoundContext, seconds: f64, seed: u64) -> Result<Vec<Vec<f32>>> {
+pub(super) fn speak(
+    trained: &Trained,
+    context: &SoundContext,
+    seconds: f64,
+    seed: u64,
+) -> Result<Vec<Vec<f32>>> {
     let samples = (seconds * f64::from(trained.sample_rate())) as usize;
     let mut symbols = Array2::zeros((core_layers::Context::rows(context), samples));
     let draws = Draws { config: SamplingConfig::default(), seed, known: 0 };

@@ -66,9 +66,19 @@ mod tests {
     #[test]
     fn presets_see_as_far_as_they_should() {
         let fields = PRESETS.map(|name| preset(name).expect("listed").model.receptive_field());
-        assert_eq!(PRESETS.into_iter().zip(fields).collect::<Vec<_>>(), [
-            ("demo", 512), ("speech", 3070), ("speaker", 3070), ("vocoder", 1024), ("text", 3070), ("speech-16bit", 3070), ("ibab", 5117),
-            ("noise", 32), ("harmonic", 512),
-        ]);
+        assert_eq!(
+            PRESETS.into_iter().zip(fields).collect::<Vec<_>>(),
+            [
+                ("demo", 512),
+                ("speech", 3070),
+                ("speaker", 3070),
+                ("vocoder", 1024),
+                ("text", 3070),
+                ("speech-16bit", 3070),
+                ("ibab", 5117),
+                ("noise", 32),
+                ("harmonic", 512),
+            ]
+        );
     }
 }

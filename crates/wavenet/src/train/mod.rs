@@ -132,7 +132,11 @@ fn backward(
 /// Validation by the weights in use, on the first clips (0: all).
 fn validate(run: &Run, model: &WaveNet, dataset: &Dataset, device: Device) -> Likelihood {
     let all = dataset.valid.as_slice();
-    let count = if run.train.eval_examples == 0 { all.len() } else { run.train.eval_examples.min(all.len()) };
+    let count = if run.train.eval_examples == 0 {
+        all.len()
+    } else {
+        run.train.eval_examples.min(all.len())
+    };
     let clips = &all[..count];
     let dims: Vec<usize> = clips.iter().map(|clip| clip.levels.len()).collect();
     evaluate::nats(model, clips, device, &mut |_| {}).likelihood_of(&dims)

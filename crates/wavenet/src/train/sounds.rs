@@ -20,7 +20,13 @@ use crate::{
 
 /// Clips of the run's `num_samples` voices, one after the other, in `samples/`; speakers in turn, conditions those of
 /// validation clips.
-pub(super) fn draw(run: &Run, model: &WaveNet, dataset: &Dataset, folder: &RunFolder, step: u64) -> Result<()> {
+pub(super) fn draw(
+    run: &Run,
+    model: &WaveNet,
+    dataset: &Dataset,
+    folder: &RunFolder,
+    step: u64,
+) -> Result<()> {
     let rows = run.train.num_samples;
     if rows == 0 {
         return Ok(());
@@ -28,11 +34,13 @@ pub(super) fn draw(run: &Run, model: &WaveNet, dataset: &Dataset, folder: &RunFo
     let mut samples = dataset.sample_rate as usize;
     let mut context = SoundContext::none(rows);
     if run.model.features > 0 {
-        let clips: Vec<_> = (0..rows).map(|row| dataset.valid[row % dataset.valid.len()].clone()).collect();
+        let clips: Vec<_> =
+            (0..rows).map(|row| dataset.valid[row % dataset.valid.len()].clone()).collect();
         samples = clips.iter().map(|clip| clip.levels.len()).max().unwrap_or(0).min(3 * samples);
         context = evaluate::whole(&clips, &run.model);
     } else if run.model.speakers > 0 {
-        context = context.with_speakers((0..rows as u32).map(|row| row % run.model.speakers as u32).collect());
+        context = context
+            .with_speakers((0..rows as u32).map(|row| row % run.model.speakers as u32).collect());
     }
     debug_assert_eq!(context.rows(), rows);
     let engine = ExactEngine::new(model, samples)?;
