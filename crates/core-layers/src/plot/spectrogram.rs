@@ -162,7 +162,7 @@ mod tests {
         let samples: Vec<f32> =
             (0..8000).map(|t| (TAU * 1000.0 * f64::from(t) / 8000.0).sin() as f32).collect();
         let loudness = Loudness::new(&samples, 8000, (400, 10));
-        assert!(loudness.top.abs() < 0.1, "{}", loudness.top);
+        assert!(loudness.top.abs() < 0.5, "{}", loudness.top);
         let column: Vec<f64> = (0..400).map(|row| loudness.db[row * 10 + 5]).collect();
         let loudest = (0..400).max_by(|&a, &b| column[a].total_cmp(&column[b])).unwrap();
         assert!(loudest.abs_diff(300) <= 1, "1000 of 4000 Hz, from above: {loudest}");

@@ -1,10 +1,10 @@
 //! Emoji on white, their categories as classes, as laid by `scripts/fetch emoji` (`datasets/emoji/README.md`).
 
 use anyhow::Result;
-use core_layers::dataset::Split;
+use core_layers::{dataset::Split, fetched};
 
 use super::dataset::Source;
-use super::{DataConfig, fetched, folder};
+use super::{DataConfig, folder};
 
 const USUAL_SIDE: u32 = 32;
 

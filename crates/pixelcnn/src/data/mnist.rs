@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use core_layers::{
     dataset::{FileDigest, Split},
+    fetched,
     npy::Npy,
 };
 
 use super::dataset::Source;
-use super::{DataConfig, Images, fetched, npy};
+use super::{DataConfig, Images, npy};
 
 const SIDE: u32 = 28;
 

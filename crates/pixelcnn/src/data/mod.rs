@@ -10,7 +10,6 @@ mod dataset;
 mod decode;
 mod digits;
 mod emoji;
-mod fetched;
 mod folder;
 mod images;
 mod mnist;

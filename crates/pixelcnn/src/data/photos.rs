@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
 use anyhow::{Context, Result, ensure};
-use core_layers::dataset::{FileDigest, Split};
+use core_layers::{
+    dataset::{FileDigest, Split},
+    fetched,
+};
 use image::{RgbImage, imageops};
 use ndarray::{Array4, Axis};
 
 use super::dataset::Source;
-use super::{DataConfig, Images, decode, fetched};
+use super::{DataConfig, Images, decode};
 
 const USUAL_SIDE: u32 = 32;
 /// Most crops along the shorter side of a photograph; fewer where it would have to be enlarged.

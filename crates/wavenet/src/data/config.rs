@@ -144,6 +144,7 @@ impl DataConfig {
             self.hop,
             "at least 1 where data.condition is npy",
         )?;
+        ConfigError::at_least_one("data.window", self.window.into())?;
         ConfigError::ensure(
             (1..=256).contains(&self.mel_bands),
             "data.mel_bands",

@@ -49,9 +49,10 @@ pub(super) fn read_as(root: &Path, name: &str, config: &DataConfig) -> Result<Da
     let count = chosen.len();
     for (entry, speaker) in chosen {
         let file = root.join(&entry.path);
-        let content = files::read(&file, files::MAX_FILE)?;
-        let sound = match wav::parse(&content) {
-            Ok(sound) => sound,
+        let read = files::read(&file, files::MAX_FILE)
+            .and_then(|content| Ok((wav::parse(&content)?, content)));
+        let (sound, content) = match read {
+            Ok(read) => read,
             Err(error) => {
                 gathering.leave_out(&entry.path, format!("{error:#}"));
                 continue;

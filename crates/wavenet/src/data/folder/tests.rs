@@ -64,15 +64,17 @@ fn what_is_left_out_is_counted_with_its_reason() -> Result<()> {
     fs::copy(root.join("1.wav"), root.join("34.wav"))?;
     let cut = fs::read(root.join("1.wav"))?;
     fs::write(root.join("35.wav"), &cut[..1000])?;
+    std::os::unix::fs::symlink("/dev/zero", root.join("36.wav"))?;
     let data = load(&DataConfig { max_seconds: 1.0, ..config(root) })?;
     let report = data.report.join("\n");
     for line in [
-        "24 of 30 recordings kept, 7.2 of ",
+        "24 of 31 recordings kept, 7.2 of ",
         "1 left out: shorter than 0.25 s: 30",
         "1 left out: longer than 1 s: 31",
         "1 left out: silent (no 10 ms above -60 dB of full scale): 32",
         "1 left out: not a WAV file: 33.wav",
         "1 left out: the very sound of another: 34",
+        "36.wav: it is not a regular file: 36.wav",
         "1 left out: it is cut off: its header announces 4800 bytes of samples, 956 are there: 35.wav",
     ] {
         assert!(report.contains(line), "{line}\n{report}");
