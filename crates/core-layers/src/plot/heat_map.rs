@@ -8,21 +8,8 @@ use plotters::{prelude::*, style::text_anchor::HPos};
 use super::{
     axis::number,
     canvas::{INK, Page, drawing, picture, px, text},
+    colours::{BAR_WIDTH, VIRIDIS, bar, colour},
 };
-
-/// Colours of equal steps to the eye, dark to light, and readable when colour-blind: viridis (Smith and van der Walt, 2015).
-const VIRIDIS: [[u8; 3]; 10] = [
-    [0x44, 0x01, 0x54],
-    [0x48, 0x28, 0x78],
-    [0x3e, 0x4a, 0x89],
-    [0x31, 0x68, 0x8e],
-    [0x26, 0x82, 0x8e],
-    [0x1f, 0x9e, 0x89],
-    [0x35, 0xb7, 0x79],
-    [0x6d, 0xcd, 0x59],
-    [0xb4, 0xde, 0x2c],
-    [0xfd, 0xe7, 0x25],
-];
 
 /// The colour of what is exactly 0, or no number: seen as a hole.
 const NOTHING: RGBColor = RGBColor(236, 238, 240);
@@ -122,13 +109,8 @@ impl Grid {
         let (least, greatest) = self.range;
         let x = px(LEFT + self.width() + 20);
         let (top, bottom) = (px(TOP), px(TOP + self.height().clamp(120, 240) - 36));
-        let (width, style) = (px(14), text(12, HPos::Left));
-        for y in top..bottom {
-            // a rectangle without height is not drawn
-            let part = f64::from(bottom - 1 - y) / f64::from(bottom - 1 - top);
-            let line = Rectangle::new([(x, y), (x + width - 1, y + 1)], viridis(part).filled());
-            page.draw(&line).map_err(drawing)?;
-        }
+        let (width, style) = (px(BAR_WIDTH), text(12, HPos::Left));
+        bar(page, &VIRIDIS, x, (top, bottom))?;
         let blank = bottom + px(18);
         let square = [(x, blank), (x + width - 1, blank + width - 1)];
         page.draw(&Rectangle::new(square, NOTHING.filled())).map_err(drawing)?;
@@ -146,7 +128,7 @@ impl Grid {
 
     fn colour(&self, value: f64) -> RGBColor {
         let (least, greatest) = self.range;
-        viridis(if greatest > least { (value - least) / (greatest - least) } else { 1.0 })
+        colour(&VIRIDIS, if greatest > least { (value - least) / (greatest - least) } else { 1.0 })
     }
 }
 
@@ -160,17 +142,6 @@ fn range(values: &[f64]) -> (f64, f64) {
     let (least, greatest) =
         coloured.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
     if least > greatest { (0.0, 1.0) } else { (least, greatest) }
-}
-
-/// The colour at `part` of the way, 0 to 1.
-fn viridis(part: f64) -> RGBColor {
-    let at = part.clamp(0.0, 1.0) * (VIRIDIS.len() - 1) as f64;
-    let i = (at as usize).min(VIRIDIS.len() - 2);
-    let mix = |c: usize| {
-        let (from, to) = (f64::from(VIRIDIS[i][c]), f64::from(VIRIDIS[i + 1][c]));
-        (from + (to - from) * (at - i as f64)).round() as u8
-    };
-    RGBColor(mix(0), mix(1), mix(2))
 }
 
 #[cfg(test)]
@@ -205,13 +176,6 @@ mod tests {
             heat_map(&path, "x", shape, &vec![value; shape.0 * shape.1], mark).unwrap();
         }
         assert!(heat_map(&path, "x", (2, 2), &[1.0], None).is_err());
-    }
-
-    #[test]
-    fn colours_start_and_end_where_viridis_does() {
-        assert_eq!(viridis(0.0), RGBColor(0x44, 0x01, 0x54));
-        assert_eq!(viridis(1.0), RGBColor(0xfd, 0xe7, 0x25));
-        assert_eq!(viridis(-3.0), viridis(0.0));
     }
 
     #[test]

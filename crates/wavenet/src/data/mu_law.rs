@@ -13,7 +13,7 @@ pub fn encode(x: f32, num_levels: u32) -> u16 {
     let x = f64::from(x).clamp(-1.0, 1.0);
     let y = (mu * x.abs()).ln_1p() / mu.ln_1p();
     let y = if x < 0.0 { -y } else { y };
-    ((y + 1.0) / 2.0 * mu + 0.5).floor() as u16
+    (f64::midpoint(y, 1.0) * mu + 0.5).floor() as u16
 }
 
 /// The sample that a level stands for, in -1..=1.

@@ -134,7 +134,10 @@ mod tests {
             assert_eq!((data.hop, data.num_features), (80, features));
             for clip in Split::ALL.iter().flat_map(|&split| data.split(split)) {
                 let frames = clip.levels.len().div_ceil(80);
-                assert_eq!(clip.features.as_ref().map(|it| it.dim()), Some((frames, features)));
+                assert_eq!(
+                    clip.features.as_ref().map(ndarray::Array2::dim),
+                    Some((frames, features))
+                );
             }
         }
         let npy = DataConfig { condition: Condition::Npy, hop: 80, ..DataConfig::default() };

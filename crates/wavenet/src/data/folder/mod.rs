@@ -96,7 +96,7 @@ impl Entry {
         let speaker = (parts.len() > 1).then(|| parts.remove(0).to_owned());
         let base = parts.join("/");
         let name = base.rsplit_once('.').map_or(base.as_str(), |(name, _)| name).to_owned();
-        Ok(Self { split, speaker, name, path })
+        Ok(Self { path, split, speaker, name })
     }
 
     fn speaker<'a>(&'a self, folder: &'a str) -> &'a str {

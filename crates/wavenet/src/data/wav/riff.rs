@@ -61,7 +61,7 @@ fn samples<'a>(format: &[u8], after: &'a [u8], announced: usize) -> Result<&'a [
         "it is cut off: its header announces {announced} bytes of samples, {held} are there"
     );
     ensure!(
-        announced % frame == 0,
+        announced.is_multiple_of(frame),
         "its {announced} bytes of samples are no whole number of {frame} bytes"
     );
     Ok(&after[..announced])

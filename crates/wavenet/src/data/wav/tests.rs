@@ -20,12 +20,12 @@ fn file(tag: u16, [channels, bits]: [u16; 2], sample_rate: u32, samples: &[u8]) 
         format.extend(*b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"); // integers
     }
     let mut content = b"RIFF\0\0\0\0WAVE".to_vec();
-    chunk(&mut content, b"fmt ", &format);
-    chunk(&mut content, b"data", samples);
+    chunk(&mut content, *b"fmt ", &format);
+    chunk(&mut content, *b"data", samples);
     content
 }
 
-fn chunk(content: &mut Vec<u8>, name: &[u8; 4], body: &[u8]) {
+fn chunk(content: &mut Vec<u8>, name: [u8; 4], body: &[u8]) {
     content.extend(name);
     content.extend((body.len() as u32).to_le_bytes());
     content.extend(body);
@@ -105,9 +105,9 @@ fn channels_are_mixed_down_to_their_mean() {
 #[test]
 fn other_chunks_are_passed_over() {
     let mut content = b"RIFF\0\0\0\0WAVE".to_vec();
-    chunk(&mut content, b"LIST", b"odd"); // padded to 4
+    chunk(&mut content, *b"LIST", b"odd"); // padded to 4
     content.extend(&pcm(&[0, 0x40])[12..]);
-    chunk(&mut content, b"junk", &[0xff; 9]);
+    chunk(&mut content, *b"junk", &[0xff; 9]);
     assert_eq!(samples(&content), [0.5]);
 }
 
