@@ -186,7 +186,8 @@ fn a_disk_that_fills_keeps_the_last_state_which_goes_on() {
 fn an_interrupted_run_saves_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut command = chainrule("pixelcnn", &train(&out, &["--num-steps", "100000", "--save-every", "5"]));
+    let mut command =
+        chainrule("pixelcnn", &train(&out, &["--num-steps", "100000", "--save-every", "5"]));
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
     while !out.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {

@@ -40,18 +40,35 @@ fn a_run_is_trained_measured_and_heard() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     succeed(&train(&out, &["--num-steps", "6", "--save-every", "3", "--num-samples", "1"]));
-    assert!(out.join("samples/step-000006.wav").exists() && out.join("samples/step-000006.png").exists());
+    assert!(
+        out.join("samples/step-000006.wav").exists()
+            && out.join("samples/step-000006.png").exists()
+    );
     let report = json(&["evaluate", text(&out), "--limit", "2", "--baselines", "--json"]);
     let bits = report["bits_per_dim"].as_f64().unwrap();
     assert!((5. ..8.1).contains(&bits), "{bits}");
-    for field in ["model", "dataset", "split", "examples", "dims", "nats", "nats_se", "bound", "weights", "bits_per_dim_se"] {
+    for field in [
+        "model",
+        "dataset",
+        "split",
+        "examples",
+        "dims",
+        "nats",
+        "nats_se",
+        "bound",
+        "weights",
+        "bits_per_dim_se",
+    ] {
         assert!(!report[field].is_null(), "{field}");
     }
     assert_eq!(report["baselines_bits_per_dim"][0]["bits_per_dim"].as_f64(), Some(8.));
     let laws = json(&["audit", text(&out), "--positions", "3", "--json"]);
     assert!(laws["laws"].as_array().unwrap().iter().all(|law| law["holds"] == true), "{laws}");
     assert_eq!(laws["receptive_field"], 8);
-    assert_eq!(json(&["info", text(&out), "--json"])["receptive_field_milliseconds"].as_f64(), Some(1.));
+    assert_eq!(
+        json(&["info", text(&out), "--json"])["receptive_field_milliseconds"].as_f64(),
+        Some(1.)
+    );
 }
 
 #[test]
@@ -90,7 +107,8 @@ fn a_seed_speaks_the_same_in_every_variant_and_number_of_threads() {
 
 /// A short clip of mu-law levels as a WAV file.
 fn clip(path: &Path, samples: usize) -> Vec<f32> {
-    let level = |t: usize| (128. + 40. * (t as f64 * 0.13).sin() + 20. * (t as f64 * 0.031).cos()) as u16;
+    let level =
+        |t: usize| (128. + 40. * (t as f64 * 0.13).sin() + 20. * (t as f64 * 0.031).cos()) as u16;
     let sound: Vec<f32> = (0..samples).map(|t| mu_law::decode(level(t), 256)).collect();
     wav::write(path, &sound, 8000).unwrap();
     sound
@@ -108,7 +126,11 @@ fn recordings_are_compressed_restored_and_completed() {
     succeed(&["compress", text(&model), text(&a), text(&b), "--out", text(&chr), "--quiet"]);
     succeed(&["decompress", text(&model), text(&chr), "--out", text(&path("back")), "--quiet"]);
     for name in ["a.wav", "b.wav"] {
-        assert_eq!(wav::read(&path("back").join(name)).unwrap(), wav::read(&path(name)).unwrap(), "{name}");
+        assert_eq!(
+            wav::read(&path("back").join(name)).unwrap(),
+            wav::read(&path(name)).unwrap(),
+            "{name}"
+        );
     }
     let ending = path("ending.wav");
     let flags = ["--keep-seconds", "0.05", "--seconds", "0.08", "--out", text(&ending), "--quiet"];
@@ -162,7 +184,12 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
         let mut edited = coded.clone();
         edited[at] ^= 0x11;
         fs::write(&chr, &edited).unwrap();
-        let output = chainrule("wavenet", &["decompress", text(&model), text(&chr), "--out", text(&path("back"))]).output().unwrap();
+        let output = chainrule(
+            "wavenet",
+            &["decompress", text(&model), text(&chr), "--out", text(&path("back"))],
+        )
+        .output()
+        .unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
         let one_line = line.starts_with("error: ") && line.trim_end().lines().count() == 1;
         assert!(output.status.success() || one_line, "byte {at}: {line}");
@@ -181,10 +208,15 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
 #[test]
 fn a_stream_is_heard_while_it_is_spoken_and_may_be_closed() {
     let model = fixture("voice.safetensors");
-    let stream = |seconds| ["sample", text(&model), "--stream", "--seconds", seconds, "--seed", "3"];
+    let stream =
+        |seconds| ["sample", text(&model), "--stream", "--seconds", seconds, "--seed", "3"];
     let whole = chainrule("wavenet", &stream("0.1")).output().unwrap().stdout;
     assert!(whole.starts_with(b"RIFF") && whole.len() == 44 + 2 * 800, "{}", whole.len());
-    let mut child = chainrule("wavenet", &stream("600")).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = chainrule("wavenet", &stream("600"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut first = vec![0; 44 + 2 * 800];
     child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
     assert_eq!(first[44..], whole[44..], "the same seed speaks the same");
@@ -199,7 +231,8 @@ fn a_stream_is_heard_while_it_is_spoken_and_may_be_closed() {
 fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let steps = ["--num-steps", "40", "--save-every", "5", "--set", "model.dropout=0.3", "--limit", "6"];
+    let steps =
+        ["--num-steps", "40", "--save-every", "5", "--set", "model.dropout=0.3", "--limit", "6"];
     succeed(&train(&whole, &steps));
     let mut child = chainrule("wavenet", &train(&broken, &steps)).spawn().unwrap();
     let since = Instant::now();
@@ -210,7 +243,11 @@ fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
     child.wait().unwrap();
     succeed(&["train", "--resume", text(&broken), "--quiet"]);
     for file in ["model.safetensors", "last.safetensors"] {
-        assert_eq!(fs::read(whole.join(file)).unwrap(), fs::read(broken.join(file)).unwrap(), "{file}");
+        assert_eq!(
+            fs::read(whole.join(file)).unwrap(),
+            fs::read(broken.join(file)).unwrap(),
+            "{file}"
+        );
     }
 }
 
@@ -243,8 +280,12 @@ fn a_sound_of_known_entropy_is_learnt_to_near_it_and_not_below() {
     succeed(&train(&out, &more.split_whitespace().collect::<Vec<_>>()));
     let report = json(&["evaluate", text(&out), "--split", "valid", "--json"]);
     let floor = report["entropy_nats_per_sample"].as_f64().unwrap() / LN_2;
-    let (bits, se) = (report["bits_per_dim"].as_f64().unwrap(), report["bits_per_dim_se"].as_f64().unwrap());
-    assert!(bits > floor - 4. * se && bits < floor + 1., "{bits} +- {se} bits, the entropy is {floor}");
+    let (bits, se) =
+        (report["bits_per_dim"].as_f64().unwrap(), report["bits_per_dim_se"].as_f64().unwrap());
+    assert!(
+        bits > floor - 4. * se && bits < floor + 1.,
+        "{bits} +- {se} bits, the entropy is {floor}"
+    );
 }
 
 #[test]
@@ -255,7 +296,20 @@ fn one_clip_is_learnt_by_heart() {
     for name in 0..12 {
         clip(&data.join(format!("{name}.wav")), 2400); // the same words in every split
     }
-    let more = ["--data", text(&data), "--trim-db", "0", "--num-steps", "150", "--learning-rate", "1e-2", "--ema-decay", "0", "--set", "model.speakers=0"];
+    let more = [
+        "--data",
+        text(&data),
+        "--trim-db",
+        "0",
+        "--num-steps",
+        "150",
+        "--learning-rate",
+        "1e-2",
+        "--ema-decay",
+        "0",
+        "--set",
+        "model.speakers=0",
+    ];
     succeed(&train(&out, &more));
     let bits = last(&out, "train_bits_per_dim");
     assert!(bits < 1., "{bits} bits per sample");
