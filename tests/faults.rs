@@ -127,7 +127,7 @@ fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     let steps = ["--num-steps", "60", "--save-every", "10", "--set", "model.dropout=0.3"];
     succeed(&train(&whole, &steps));
-    let mut child = chainrule(&train(&broken, &steps)).spawn().unwrap();
+    let mut child = chainrule("pixelcnn", &train(&broken, &steps)).spawn().unwrap();
     let since = Instant::now();
     while !broken.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {
         thread::sleep(Duration::from_millis(5));
@@ -186,7 +186,8 @@ fn a_disk_that_fills_keeps_the_last_state_which_goes_on() {
 fn an_interrupted_run_saves_and_says_how_to_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut command = chainrule(&train(&out, &["--num-steps", "100000", "--save-every", "5"]));
+    let mut command =
+        chainrule("pixelcnn", &train(&out, &["--num-steps", "100000", "--save-every", "5"]));
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
     while !out.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {

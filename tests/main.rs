@@ -3,6 +3,7 @@
 mod architecture; // who may depend on whom, where unsafe code may stand, how long files may be
 mod faults; // wrong input, interrupted and killed runs: one line, nothing lost
 mod learning; // known entropies, overfitting, resuming
+mod sound; // the same of WaveNet
 mod verbs; // what a user types and sees
 
 use std::{
@@ -20,28 +21,23 @@ fn fixture(name: &str) -> PathBuf {
     root().join("tests/fixtures/v1").join(name)
 }
 
-/// The binary, with one thread.
-fn chainrule(args: &[&str]) -> Command {
+/// The binary on a family's command, with one thread.
+fn chainrule(family: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chainrule"));
-    command.arg("pixelcnn").args(args).env("OMP_NUM_THREADS", "1").env("RUST_BACKTRACE", "0");
+    command.arg(family).args(args).env("OMP_NUM_THREADS", "1").env("RUST_BACKTRACE", "0");
     command
 }
 
-/// Runs it.
-fn run(args: &[&str]) -> Output {
-    chainrule(args).output().expect("the binary runs")
-}
-
-/// Runs it, which must succeed; returns what it printed.
-fn succeed(args: &[&str]) -> String {
-    let output = run(args);
+/// Runs a command, which must succeed; returns what it printed.
+fn succeed_at(family: &str, args: &[&str]) -> String {
+    let output = chainrule(family, args).output().expect("the binary runs");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("stdout is text")
 }
 
-/// Runs it, which must fail with this status and one line; returns the line.
-fn fail(args: &[&str], status: i32) -> String {
-    let output = run(args);
+/// Runs a command, which must fail with this status and one line; returns the line.
+fn fail_at(family: &str, args: &[&str], status: i32) -> String {
+    let output = chainrule(family, args).output().expect("the binary runs");
     let line = String::from_utf8(output.stderr).expect("stderr is text");
     assert_eq!(output.status.code(), Some(status), "{args:?}: {line}");
     assert!(
@@ -49,6 +45,21 @@ fn fail(args: &[&str], status: i32) -> String {
         "{args:?}: {line}"
     );
     line
+}
+
+/// [`chainrule`] on pixelcnn, run.
+fn run(args: &[&str]) -> Output {
+    chainrule("pixelcnn", args).output().expect("the binary runs")
+}
+
+/// [`succeed_at`] pixelcnn.
+fn succeed(args: &[&str]) -> String {
+    succeed_at("pixelcnn", args)
+}
+
+/// [`fail_at`] pixelcnn.
+fn fail(args: &[&str], status: i32) -> String {
+    fail_at("pixelcnn", args, status)
 }
 
 /// A path as a flag's value.

@@ -94,8 +94,10 @@ fn a_seed_draws_the_same_images_in_every_variant_and_number_of_threads() {
     let wanted = fs::read(fixture("digits.npy")).unwrap();
     for (variant, threads) in [("portable", "1"), ("portable", "2"), ("", "1"), ("", "2")] {
         let out = folder.path().join(format!("{variant}{threads}.npy"));
-        let mut command =
-            chainrule(&["sample", text(&model), "--count", "3", "--class", "3", "--seed", "5"]);
+        let mut command = chainrule(
+            "pixelcnn",
+            &["sample", text(&model), "--count", "3", "--class", "3", "--seed", "5"],
+        );
         command.args(["--threads", threads, "--quiet", "--npy", text(&out)]);
         if !variant.is_empty() {
             command.env("CHAINRULE_SIMD", variant);

@@ -84,6 +84,44 @@ pub fn order(seed: u64, epoch: u64, n: usize) -> Vec<usize> {
     random::permutation(seed, "data.order", epoch, n)
 }
 
+/// Which examples each step of a run sees: a function of (seed, step). An epoch has whole batches only; a set smaller
+/// than a batch is gone through again.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    seed: u64,
+    batch_size: usize,
+    epoch: u64,
+    order: Vec<usize>, // of that epoch
+}
+
+impl Batches {
+    /// Batches of `batch_size` of the training examples `0..n`.
+    pub fn new(seed: u64, n: usize, batch_size: usize) -> Self {
+        Self { seed, batch_size, epoch: 0, order: order(seed, 0, n) }
+    }
+
+    /// The epoch, from 0, that `step`, from 1, belongs to.
+    pub fn epoch(&self, step: u64) -> u64 {
+        (step - 1) / self.steps()
+    }
+
+    /// Steps of an epoch.
+    fn steps(&self) -> u64 {
+        (self.order.len() / self.batch_size).max(1) as u64
+    }
+
+    /// The examples of `step`, from 1.
+    pub fn rows(&mut self, step: u64) -> Vec<usize> {
+        let epoch = self.epoch(step);
+        if epoch != self.epoch {
+            self.order = order(self.seed, epoch, self.order.len());
+            self.epoch = epoch;
+        }
+        let first = ((step - 1) % self.steps()) as usize * self.batch_size;
+        (first..first + self.batch_size).map(|i| self.order[i % self.order.len()]).collect()
+    }
+}
+
 /// One file of a set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileDigest {
@@ -140,6 +178,22 @@ mod tests {
         assert_eq!(order(0, 0, 8), [2, 1, 0, 5, 4, 6, 3, 7]);
         assert_ne!(order(0, 1, 8), order(0, 0, 8));
         assert_ne!(order(1, 0, 8), order(0, 0, 8));
+    }
+
+    #[test]
+    fn an_epoch_shows_each_example_once_at_most_and_small_sets_again() {
+        let mut batches = Batches::new(3, 10, 4);
+        let mut seen: Vec<usize> = (1..=2).flat_map(|step| batches.rows(step)).collect();
+        assert_eq!((batches.epoch(2), batches.epoch(3)), (0, 1));
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 8);
+        let later = batches.rows(31);
+        assert_eq!(Batches::new(3, 10, 4).rows(31), later, "whatever came before");
+        assert_ne!(batches.rows(1), later);
+        let mut few = Batches::new(3, 2, 5).rows(1);
+        few.sort_unstable();
+        assert!(few == [0, 0, 0, 1, 1] || few == [0, 0, 1, 1, 1], "{few:?}");
     }
 
     #[test]

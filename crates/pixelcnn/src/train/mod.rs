@@ -1,12 +1,12 @@
 //! The training loop: maximum likelihood by AdamW, written out.
 
-mod epoch;
 mod pictures;
 
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};
 use core_layers::{
+    dataset::Batches,
     likelihood::Likelihood,
     run::{Metrics, RunFolder},
     training::{Ending, Report, TrainState, Window, reseed},
@@ -15,13 +15,11 @@ use tch::{Device, nn};
 
 use crate::{
     config::Run,
-    data::{self, Dataset},
+    data::{self, Dataset, Images},
     evaluate,
     model::Model,
     trained::about,
 };
-
-use epoch::Epoch;
 
 /// A run between two steps: the network, its images, and the weights with all that is saved.
 struct State<'r> {
@@ -56,12 +54,17 @@ pub fn train(
     state.weights.begin(report)?;
     let first = state.weights.about().step + 1;
     let mut metrics = Metrics::open(folder, first - 1)?;
-    let mut epoch = Epoch::before_the_first(&dataset);
+    let mut batches = Batches::new(config.seed, dataset.train.len(), config.batch_size);
+    let (mut epoch, mut images) = (None, Cow::Borrowed(&dataset.train));
     let mut since = Window::default();
     for step in first..=config.num_steps {
-        epoch.enter(run, &dataset, step);
+        let entered = batches.epoch(step);
+        if epoch != Some(entered) {
+            epoch = Some(entered);
+            images = dataset.epoch(config.seed, entered);
+        }
         let rate = config.rate(step);
-        let (loss, norm) = state.step(&epoch, step, rate)?;
+        let (loss, norm) = state.step(&images, &batches.rows(step), step, rate)?;
         since.add(loss, norm, config.batch_size);
         let dims = dataset.train.dims() as f64;
         if step % config.report_every == 0 {
@@ -118,17 +121,22 @@ impl<'r> State<'r> {
         Ok(Self { run, folder, dataset, device, model, weights })
     }
 
-    /// One optimiser step; returns loss in nats per image and norm of the gradient.
-    fn step(&mut self, epoch: &Epoch<'_>, step: u64, rate: f64) -> Result<(f64, f64)> {
+    /// One optimiser step on the images `rows`; returns loss in nats per image and norm of the gradient.
+    fn step(
+        &mut self,
+        images: &Images,
+        rows: &[usize],
+        step: u64,
+        rate: f64,
+    ) -> Result<(f64, f64)> {
         let config = &self.run.train;
-        let rows = epoch.batch(self.run, step);
         self.model.use_order(step - 1);
         self.weights.zero_grad();
         let mut loss = 0.;
         for (part, rows) in rows.chunks(rows.len().div_ceil(config.micro_batches)).enumerate() {
             reseed(config.seed, step, part);
-            let xs = evaluate::batch(&epoch.images, rows, self.device);
-            let context = evaluate::context(&self.model, &epoch.images, rows);
+            let xs = evaluate::batch(images, rows, self.device);
+            let context = evaluate::context(&self.model, images, rows);
             let share = rows.len() as f64 / config.batch_size as f64;
             let autocast = config.precision.autocast(self.device);
             let nats = self.model.loss(&xs, &context) * share;
