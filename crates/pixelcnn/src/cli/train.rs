@@ -41,11 +41,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     if args.start.resume.is_none() {
         let wanted = run.model.image().clone();
         fit_to_data(&mut run)?;
-        let is_shape = |line: &String| line.starts_with("model.image.");
-        let shaped = args.start.set.iter().find(|line| is_shape(line));
+        let shaped = args.start.assigned("model.image.");
         ensure!(
             shaped.is_none() || wanted == *run.model.image(),
-            ConfigError::new("--set", shaped.map_or("", String::as_str), "what the images are")
+            ConfigError::new("--set", shaped.unwrap_or_default(), "what the images are")
         );
     }
     run.validate()?;
