@@ -27,19 +27,25 @@ fn json(args: &[&str]) -> Value {
     serde_json::from_str(&succeed(args)).expect("one JSON object")
 }
 
-/// Flags of a small run in the folder `out`.
-fn train<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let small = "train --preset demo --set model.dilations=[1,2,4] --set model.residual_channels=6 \
-        --set model.gate_channels=6 --window 400 --batch-size 2 --threads 1 --num-samples 0 --eval-examples 1 \
-        --quiet --out";
-    small.split_whitespace().chain([text(out)]).chain(more.iter().copied()).collect()
+/// Flags of a run in the folder `out`.
+fn train<'a>(out: &'a Path, more: &'a str) -> Vec<&'a str> {
+    let common = "train --preset demo --threads 1 --quiet --out";
+    common.split(' ').chain([text(out)]).chain(more.split_whitespace()).collect()
 }
+
+/// A network so small that a step takes a few milliseconds, and little to validate on.
+const SMALL: &str = "--set model.dilations=[1,2,4] --set model.residual_channels=6 --set model.gate_channels=6 \
+    --window 400 --batch-size 2 --limit 6 --eval-examples 1";
+/// One that learns simple sounds.
+const ABLE: &str = "--set model.dilations=[1,2,4,8,16] --set model.residual_channels=16 --set model.gate_channels=16 \
+    --window 1000 --batch-size 2 --num-samples 0 --ema-decay 0 --eval-examples 0 --set model.speakers=0";
 
 #[test]
 fn a_run_is_trained_measured_and_heard() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    succeed(&train(&out, &["--num-steps", "6", "--save-every", "3", "--num-samples", "1"]));
+    let flags = format!("{SMALL} --num-steps 6 --save-every 3 --num-samples 1");
+    succeed(&train(&out, &flags));
     assert!(
         out.join("samples/step-000006.wav").exists()
             && out.join("samples/step-000006.png").exists()
@@ -186,7 +192,7 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
         fs::write(&chr, &edited).unwrap();
         let output = chainrule(
             "wavenet",
-            &["decompress", text(&model), text(&chr), "--out", text(&path("back"))],
+            &["decompress", text(&model), text(&chr), "--out", text(&path("back")), "--quiet"],
         )
         .output()
         .unwrap();
@@ -231,10 +237,10 @@ fn a_stream_is_heard_while_it_is_spoken_and_may_be_closed() {
 fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let steps =
-        ["--num-steps", "40", "--save-every", "5", "--set", "model.dropout=0.3", "--limit", "6"];
-    succeed(&train(&whole, &steps));
-    let mut child = chainrule("wavenet", &train(&broken, &steps)).spawn().unwrap();
+    let flags =
+        format!("{SMALL} --num-steps 40 --save-every 5 --num-samples 0 --set model.dropout=0.3");
+    succeed(&train(&whole, &flags));
+    let mut child = chainrule("wavenet", &train(&broken, &flags)).spawn().unwrap();
     let since = Instant::now();
     while !broken.join("last.safetensors").exists() && since.elapsed() < Duration::from_mins(1) {
         thread::sleep(Duration::from_millis(5));
@@ -265,8 +271,7 @@ fn last(out: &Path, field: &str) -> f64 {
 fn noise_stays_at_the_entropy_of_noise() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let more = "--data noise --set model.speakers=0 --levels 16 --num-steps 60 --ema-decay 0 --limit 12 --eval-examples 0";
-    succeed(&train(&out, &more.split(' ').collect::<Vec<_>>()));
+    succeed(&train(&out, &format!("{ABLE} --data noise --levels 16 --num-steps 60 --limit 12")));
     let bits = last(&out, "valid_bits_per_dim");
     assert!((3.99..4.1).contains(&bits), "{bits} bits, the entropy is 4");
 }
@@ -275,9 +280,8 @@ fn noise_stays_at_the_entropy_of_noise() {
 fn a_sound_of_known_entropy_is_learnt_to_near_it_and_not_below() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let more = "--data harmonic --set model.speakers=0 --set model.dilations=[1,2,4,8,16] --set model.residual_channels=16 \
-        --set model.gate_channels=16 --num-steps 250 --learning-rate 5e-3 --ema-decay 0 --window 1000 --limit 40 --eval-examples 0";
-    succeed(&train(&out, &more.split_whitespace().collect::<Vec<_>>()));
+    let flags = format!("{ABLE} --data harmonic --num-steps 250 --learning-rate 5e-3 --limit 40");
+    succeed(&train(&out, &flags));
     let report = json(&["evaluate", text(&out), "--split", "valid", "--json"]);
     let floor = report["entropy_nats_per_sample"].as_f64().unwrap() / LN_2;
     let (bits, se) =
@@ -294,23 +298,11 @@ fn one_clip_is_learnt_by_heart() {
     let (data, out) = (folder.path().join("data"), folder.path().join("run"));
     fs::create_dir(&data).unwrap();
     for name in 0..12 {
-        clip(&data.join(format!("{name}.wav")), 2400); // the same words in every split
+        clip(&data.join(format!("{name}.wav")), 2400 + name);
     }
-    let more = [
-        "--data",
-        text(&data),
-        "--trim-db",
-        "0",
-        "--num-steps",
-        "150",
-        "--learning-rate",
-        "1e-2",
-        "--ema-decay",
-        "0",
-        "--set",
-        "model.speakers=0",
-    ];
-    succeed(&train(&out, &more));
+    let data = text(&data);
+    let flags = format!("{ABLE} --data {data} --trim-db 0 --num-steps 150 --learning-rate 1e-2");
+    succeed(&train(&out, &flags));
     let bits = last(&out, "train_bits_per_dim");
     assert!(bits < 1., "{bits} bits per sample");
 }

@@ -6,8 +6,8 @@ use std::f64::consts::LN_2;
 
 use anyhow::{Result, ensure};
 use core_layers::{
-    dataset,
-    device::{keep_memory, physical_cores, set_threads},
+    dataset::Batches,
+    device::keep_memory,
     likelihood::Likelihood,
     run::{Metrics, RunFolder},
     training::{Ending, Report, TrainState, Window as Means, reseed},
@@ -38,10 +38,8 @@ pub fn train(
 ) -> Result<Ending> {
     run.validate()?;
     let config = &run.train;
-    set_threads(if config.threads == 0 { physical_cores() } else { config.threads })?;
+    let device = config.open()?;
     keep_memory();
-    let device = config.device.open()?;
-    config.precision.validate(device)?;
     let dataset = data::load(&run.data)?;
     ensure_trainable(run, &dataset)?;
     tch::manual_seed(config.seed as i64);
@@ -50,11 +48,14 @@ pub fn train(
     let mut state = TrainState::new(folder, &vs, trained::about(run, &dataset));
     state.begin(report)?;
     let mut metrics = Metrics::open(folder, state.about().step)?;
-    let mut epoch = Epoch::new(run, &dataset);
+    let lengths: Vec<usize> = dataset.train.iter().map(|clip| clip.levels.len()).collect();
+    let field = run.model.receptive_field() as usize;
+    let windows = windows(&lengths, run.data.window as usize, field, run.model.hop as usize);
+    let mut batches = Batches::new(config.seed, windows.len(), config.batch_size);
     let mut means = Means::default();
     for step in state.about().step + 1..=config.num_steps {
-        let rate = config.schedule.rate(step, config.num_steps, config.learning_rate);
-        let rows = epoch.batch(run, step);
+        let rate = config.rate(step);
+        let rows: Vec<Window> = batches.rows(step).iter().map(|&row| windows[row]).collect();
         state.zero_grad();
         let (nats, samples) = backward(run, &model, &dataset.train, &rows, step, device);
         let norm = state.step(step, rate, nats)?;
@@ -152,35 +153,6 @@ fn warn_of_a_leak(dataset: &Dataset, valid: &Likelihood, report: &mut dyn FnMut(
             valid.bits_per_dim,
             floor / LN_2
         )));
-    }
-}
-
-/// The windows of the training clips, in the order of an epoch.
-struct Epoch {
-    windows: Vec<Window>,
-    number: u64,
-    order: Vec<usize>,
-}
-
-impl Epoch {
-    fn new(run: &Run, dataset: &Dataset) -> Self {
-        let lengths: Vec<usize> = dataset.train.iter().map(|clip| clip.levels.len()).collect();
-        let field = run.model.receptive_field() as usize;
-        let windows = windows(&lengths, run.data.window as usize, field, run.model.hop as usize);
-        Self { windows, number: u64::MAX, order: Vec::new() }
-    }
-
-    /// The windows of `step`; a set smaller than a batch is gone through again.
-    fn batch(&mut self, run: &Run, step: u64) -> Vec<Window> {
-        let (size, count) = (run.train.batch_size, self.windows.len());
-        let steps = (count / size).max(1) as u64;
-        let number = (step - 1) / steps;
-        if number != self.number {
-            self.number = number;
-            self.order = dataset::order(run.train.seed, number, count);
-        }
-        let first = ((step - 1) % steps) as usize * size;
-        (first..first + size).map(|i| self.windows[self.order[i % count]]).collect()
     }
 }
 
