@@ -116,7 +116,7 @@ fn clip(path: &Path, samples: usize) -> Vec<f32> {
     let level =
         |t: usize| (128. + 40. * (t as f64 * 0.13).sin() + 20. * (t as f64 * 0.031).cos()) as u16;
     let sound: Vec<f32> = (0..samples).map(|t| mu_law::decode(level(t), 256)).collect();
-    wav::write(path, &sound, 8000).unwrap();
+    wav::write(path, &sound, 8000).expect("a clip is written");
     sound
 }
 
@@ -259,7 +259,7 @@ fn a_killed_run_is_resumed_to_the_bits_of_an_unbroken_one() {
 
 /// The last value of a metric of a run.
 fn last(out: &Path, field: &str) -> f64 {
-    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let text = fs::read_to_string(out.join("metrics.jsonl")).expect("a run has metrics");
     let mut values = text.lines().rev().filter_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         line[field].as_f64()

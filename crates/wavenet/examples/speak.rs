@@ -118,12 +118,10 @@ impl Args {
 }
 
 fn report(
-    bench: &str,
-    engine: &str,
+    (bench, engine): (&str, &str),
     precision: Precision,
     subject: &Subject,
-    batch: usize,
-    threads: usize,
+    (batch, threads): (usize, usize),
     rate: f64,
 ) {
     let sample_rate = f64::from(subject.model.config().sample_rate);
@@ -165,7 +163,7 @@ fn train(args: &Args) -> Result<()> {
                     Ok(())
                 })?;
                 let rate = (batch * WINDOW) as f64 / seconds;
-                report("train-step", "chainrule", precision, &subject, batch, threads, rate);
+                report(("train-step", "chainrule"), precision, &subject, (batch, threads), rate);
             }
         }
     }
@@ -214,12 +212,10 @@ fn fused<
                 Ok(())
             })?;
             report(
-                "sample",
-                name,
+                ("sample", name),
                 precision,
                 &subject,
-                batch,
-                threads,
+                (batch, threads),
                 (batch * SAMPLES) as f64 / seconds,
             );
         }
@@ -240,12 +236,10 @@ fn cached(args: &Args) -> Result<()> {
                 Ok(())
             })?;
             report(
-                "sample",
-                "cached",
+                ("sample", "cached"),
                 Precision::F32,
                 &subject,
-                batch,
-                threads,
+                (batch, threads),
                 (batch * 300) as f64 / seconds,
             );
         }
@@ -267,7 +261,7 @@ fn plain(args: &Args) -> Result<()> {
             stepper.feed(&[0]);
             Ok(())
         })?;
-        report("sample", "plain", Precision::F32, &subject, 1, threads, 1. / seconds);
+        report(("sample", "plain"), Precision::F32, &subject, (1, threads), 1. / seconds);
     }
     Ok(())
 }

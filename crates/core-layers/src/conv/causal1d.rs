@@ -227,11 +227,8 @@ mod tests {
     fn an_identity_kernel_shifts_nothing_and_a_strict_one_by_one() {
         for (strict, shift) in [(false, 0), (true, 1)] {
             let (_vs, conv) = conv(1, 1, strict);
-            tch::no_grad(|| {
-                conv.weight()
-                    .shallow_clone()
-                    .copy_(&Tensor::eye_m(5, 3, (Kind::Float, Device::Cpu)).unsqueeze(-1))
-            });
+            let identity = Tensor::eye_m(5, 3, (Kind::Float, Device::Cpu)).unsqueeze(-1);
+            tch::no_grad(|| conv.weight().shallow_clone().copy_(&identity));
             let xs = Tensor::arange(11, (Kind::Float, Device::Cpu)).expand([1, 3, 11], false);
             let ys = conv.forward(&xs);
             assert_eq!(difference(&ys.i((.., ..3, shift..)), &xs.i((.., .., ..11 - shift))), 0.);

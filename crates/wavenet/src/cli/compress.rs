@@ -122,7 +122,9 @@ fn read(trained: &Trained, path: &Path, quantise: bool) -> Result<Clip> {
 fn assign_speakers(trained: &Trained, clips: &mut [Clip], chosen: Option<u32>, device: Device) {
     let speakers = trained.model.config().speakers;
     if let Some(speaker) = chosen {
-        clips.iter_mut().for_each(|clip| clip.speaker = speaker);
+        for clip in clips {
+            clip.speaker = speaker;
+        }
     } else if speakers > 1 {
         let nats = evaluate::nats_by_speaker(&trained.model, clips, device, &mut |_| {});
         for (clip, nats) in clips.iter_mut().zip(nats) {

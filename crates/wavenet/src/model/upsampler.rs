@@ -31,7 +31,7 @@ impl Upsampler {
         let triangle: Tensor = 1. - (taps + 0.5 - hop as f64).abs() / hop as f64;
         let interpolation = vs.zeros("interpolation", &[channels, 1, 2 * hop]);
         tch::no_grad(|| {
-            interpolation.shallow_clone().copy_(&triangle.expand([channels, 1, 2 * hop], false))
+            interpolation.shallow_clone().copy_(&triangle.expand([channels, 1, 2 * hop], false));
         });
         Self {
             ws: vs.var("weight", &[channels, config.features, FRAME_KERNEL as i64], start),

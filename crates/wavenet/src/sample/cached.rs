@@ -78,15 +78,15 @@ impl CachedStepper<'_> {
             let mut pre = layer.dilated.bias().expect("it has one").unsqueeze(0);
             for tap in 0..config.kernel_size {
                 let read = queue.i((self.t - config.delay(tap)).rem_euclid(slots));
-                pre = pre + read.matmul(&layer.dilated.weight().i((.., .., tap)).tr());
+                pre = &pre + read.matmul(&layer.dilated.weight().i((.., .., tap)).tr());
             }
             if let Some(added) = &self.added[index] {
-                pre = pre + added.i((.., .., self.t % added.size()[2]));
+                pre = &pre + added.i((.., .., self.t % added.size()[2]));
             }
             let halves = pre.chunk(2, 1);
             let zs = halves[0].tanh() * halves[1].sigmoid();
             if let Some(residual) = &layer.residual {
-                hs = hs + zs.linear(&residual.weight().squeeze_dim(2), residual.bias());
+                hs = &hs + zs.linear(&residual.weight().squeeze_dim(2), residual.bias());
             }
             all.push(zs);
         }
@@ -102,7 +102,7 @@ impl CachedStepper<'_> {
         if let Some(first) = &model.first {
             let mut hs = first.bias().expect("it has one").unsqueeze(0);
             for tap in 0..taps {
-                hs = hs + read(tap).matmul(&first.weight().i((.., .., tap)).tr());
+                hs = &hs + read(tap).matmul(&first.weight().i((.., .., tap)).tr());
             }
             return hs.expand([self.rows, channels], false);
         }

@@ -1,8 +1,4 @@
 //! The inner loops.
-#![expect(
-    clippy::inline_always,
-    reason = "a body must end up inside the function that enables its instructions"
-)]
 
 use super::{Level, Packed, TILE, Tap, from_bf16};
 
@@ -48,11 +44,19 @@ unsafe fn with_avx2<T: Task>(task: T) {
     task.run();
 }
 
+/// The same bits as pairs of bfloat16.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn pairs_of(x: std::arch::x86_64::__m512i) -> std::arch::x86_64::__m512bh {
+    // SAFETY: both are 512 bits without invalid values.
+    unsafe { std::mem::transmute(x) }
+}
+
 /// One voice a row: a vector holds 16 outputs. Slices were checked by the caller.
 pub(super) struct Rows<'a> {
     pub(super) weights: &'a Packed,
     pub(super) taps: &'a [Tap<'a>],
-    pub(super) rows: usize,
+    pub(super) count: usize,
     pub(super) ys: &'a mut [f32],
 }
 
@@ -61,7 +65,7 @@ impl Task for Rows<'_> {
     fn run(self) {
         let (weights, width) = (self.weights, self.weights.padded_outs());
         let pairs = weights.pairs_of_a_tile();
-        for row in 0..self.rows {
+        for row in 0..self.count {
             for (tile, ys) in
                 self.ys[row * width..][..width].as_chunks_mut::<TILE>().0.iter_mut().enumerate()
             {
@@ -82,78 +86,54 @@ impl Task for Rows<'_> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn run_bf16(self) {
-        let tiles = self.weights.padded_outs() / TILE;
         let mut row = 0;
-        while row < self.rows {
-            let left = self.rows - row;
-            let mut tile = 0;
-            // SAFETY: this processor has the instructions, and the rows and tiles exist.
-            unsafe {
-                match left {
-                    1 => {
-                        while tile < tiles {
-                            match tiles - tile {
-                                1 => self.block::<1, 1>(row, tile),
-                                2 | 3 => self.block::<1, 2>(row, tile),
-                                4..8 => self.block::<1, 4>(row, tile),
-                                _ => self.block::<1, 8>(row, tile),
-                            }
-                            tile += match tiles - tile {
-                                1 => 1,
-                                2 | 3 => 2,
-                                4..8 => 4,
-                                _ => 8,
-                            };
-                        }
-                        row += 1;
-                    }
-                    2 | 3 => {
-                        while tile < tiles {
-                            match tiles - tile {
-                                1 => self.block::<2, 1>(row, tile),
-                                2 | 3 => self.block::<2, 2>(row, tile),
-                                4..8 => self.block::<2, 4>(row, tile),
-                                _ => self.block::<2, 8>(row, tile),
-                            }
-                            tile += match tiles - tile {
-                                1 => 1,
-                                2 | 3 => 2,
-                                4..8 => 4,
-                                _ => 8,
-                            };
-                        }
-                        row += 2;
-                    }
-                    _ => {
-                        while tile < tiles {
-                            match tiles - tile {
-                                1 => self.block::<4, 1>(row, tile),
-                                2 | 3 => self.block::<4, 2>(row, tile),
-                                _ => self.block::<4, 4>(row, tile),
-                            }
-                            tile += match tiles - tile {
-                                1 => 1,
-                                2 | 3 => 2,
-                                _ => 4,
-                            };
-                        }
-                        row += 4;
-                    }
+        while row < self.count {
+            // SAFETY: this processor has the instructions, and the rows exist.
+            row += unsafe {
+                match self.count - row {
+                    1 => self.rows::<1, 8>(row),
+                    2 | 3 => self.rows::<2, 8>(row),
+                    _ => self.rows::<4, 4>(row),
                 }
-            }
+            };
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Rows<'_> {
-    /// R rows times N tiles, their sums in registers.
+    /// R rows from `row` on, N tiles at a time as long as there are so many. Returns R.
+    ///
+    /// # Safety
+    /// The processor has AVX-512 bf16, and the rows exist.
+    #[inline(always)]
+    unsafe fn rows<const R: usize, const N: usize>(&self, row: usize) -> usize {
+        let tiles = self.weights.padded_outs() / TILE;
+        let mut tile = 0;
+        while tile < tiles {
+            // SAFETY: by this function's contract; the tiles exist.
+            tile += unsafe {
+                match tiles - tile {
+                    1 => self.block::<R, 1>(row, tile),
+                    left if left >= N => self.block::<R, N>(row, tile),
+                    2 | 3 => self.block::<R, 2>(row, tile),
+                    _ => self.block::<R, 4>(row, tile),
+                }
+            };
+        }
+        R
+    }
+
+    /// R rows times N tiles, their sums in registers. Returns N.
     ///
     /// # Safety
     /// The processor has AVX-512 bf16, and the rows and tiles exist.
     #[inline(always)]
-    unsafe fn block<const R: usize, const N: usize>(&self, row: usize, tile: usize) {
-        use std::arch::x86_64::*;
+    unsafe fn block<const R: usize, const N: usize>(&self, row: usize, tile: usize) -> usize {
+        use std::arch::x86_64::{
+            _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps,
+            _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+        };
         let weights = self.weights;
         let (pairs, width) = (weights.pairs_of_a_tile(), weights.padded_outs());
         // SAFETY: pointers stay within lines, taps and ys: their lengths were checked before the loops.
@@ -177,13 +157,9 @@ impl Rows<'_> {
                     for n in 0..N {
                         let line = ws.add(n * pairs);
                         _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(16).cast());
-                        let w = _mm512_load_si512(line.cast());
-                        for r in 0..R {
-                            sums[r][n] = _mm512_dpbf16_ps(
-                                sums[r][n],
-                                std::mem::transmute::<__m512i, __m512bh>(w),
-                                std::mem::transmute::<__m512i, __m512bh>(broadcast[r]),
-                            );
+                        let w = pairs_of(_mm512_load_si512(line.cast()));
+                        for (sums, &x) in sums.iter_mut().zip(&broadcast) {
+                            sums[n] = _mm512_dpbf16_ps(sums[n], w, pairs_of(x));
                         }
                     }
                     ws = ws.add(1);
@@ -195,6 +171,7 @@ impl Rows<'_> {
                 }
             }
         }
+        N
     }
 }
 
@@ -232,7 +209,10 @@ impl Task for Lanes<'_> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn run_bf16(self) {
-        use std::arch::x86_64::*;
+        use std::arch::x86_64::{
+            _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
+            _mm512_setzero_ps, _mm512_storeu_ps,
+        };
         let weights = self.weights;
         let pairs = weights.pairs_of_a_tile();
         for tile in 0..weights.padded_outs() / TILE {
@@ -248,14 +228,10 @@ impl Task for Lanes<'_> {
                 for (tap, &count) in self.taps.iter().zip(&weights.pairs) {
                     let mut xs = tap.xs.as_ptr().add(self.row * tap.stride);
                     for _ in 0..count {
-                        let x = _mm512_loadu_si512(xs.cast());
+                        let x = pairs_of(_mm512_loadu_si512(xs.cast()));
                         for (out, sum) in sums.iter_mut().enumerate() {
-                            let w = _mm512_set1_epi32(line.add(out).read());
-                            *sum = _mm512_dpbf16_ps(
-                                *sum,
-                                std::mem::transmute::<__m512i, __m512bh>(x),
-                                std::mem::transmute::<__m512i, __m512bh>(w),
-                            );
+                            let w = pairs_of(_mm512_set1_epi32(line.add(out).read()));
+                            *sum = _mm512_dpbf16_ps(*sum, x, w);
                         }
                         line = line.add(TILE);
                         xs = xs.add(2 * VOICES);

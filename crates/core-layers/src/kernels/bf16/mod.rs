@@ -4,6 +4,10 @@
 //! Half the bytes of f32 pass through the caches, and processors with AVX-512 bf16 multiply two numbers where f32
 //! multiplies one. AVX2 and portable code widen to f32. Variants differ in rounding; the exact engine is the reference.
 #![expect(
+    clippy::inline_always,
+    reason = "a body must end up inside the function that enables its instructions"
+)]
+#![expect(
     unsafe_code,
     reason = "vector intrinsics, and loops whose bounds were checked before them"
 )]
@@ -149,7 +153,7 @@ impl Kernel {
         let needed = rows * weights.padded_outs() * self.lanes;
         assert!(ys.len() >= needed, "ys has {} numbers, but {needed} are written", ys.len());
         if self.lanes == 1 {
-            dot::run(self.level, Rows { weights, taps, rows, ys });
+            dot::run(self.level, Rows { weights, taps, count: rows, ys });
         } else {
             for row in 0..rows {
                 let from = row * weights.padded_outs() * self.lanes;
