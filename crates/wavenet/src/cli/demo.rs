@@ -17,8 +17,8 @@ use tch::Device;
 use super::{
     baselines,
     compress::{compress, decompress},
+    draw::speak,
     evaluate::dims,
-    sample::speak,
     train::{fit_to_data, watch},
 };
 use crate::{

@@ -5,6 +5,7 @@ mod audit;
 mod baselines;
 mod compress;
 mod demo;
+mod draw;
 mod evaluate;
 mod sample;
 mod train;
