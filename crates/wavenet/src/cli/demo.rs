@@ -51,7 +51,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
     let args = &DemoArgs { out, quick: args.quick };
     println!(
-        "The demo: recorded speech, one sample at a time, on two cores in about three minutes."
+        "The demo: recorded speech, one sample at a time, on two cores in about two minutes."
     );
     println!(
         "All commands: wavenet --help. Everything it makes goes to {}/.\n",
