@@ -50,9 +50,7 @@ impl Default for DemoArgs {
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
     let args = &DemoArgs { out, quick: args.quick };
-    println!(
-        "The demo: recorded speech, one sample at a time, on two cores in about two minutes."
-    );
+    println!("The demo: recorded speech, one sample at a time, on two cores in about two minutes.");
     println!(
         "All commands: wavenet --help. Everything it makes goes to {}/.\n",
         args.out.display()

@@ -254,28 +254,29 @@ impl WaveNet {
 
     /// Where the means of the mixture start: spread over the middle of the range, so that components differ.
     fn spread(&self) -> Tensor {
-        let means: Vec<f32> = mean_starts(self.config.outputs() / 3);
+        let mixtures = self.config.outputs() as usize / 3;
+        let means: Vec<f32> = (0..mixtures).map(|m| mean_start(m, mixtures)).collect();
         Tensor::from_slice(&means).to_device(self.output.weight().device())
     }
 
-    /// Log-weights, means and log-scales of one sample's head outputs `[3 M]`, as the full pass reads them.
-    pub(crate) fn logistics(outputs: &[f32]) -> (&[f32], Vec<f32>, Vec<f32>) {
+    /// Turns one sample's head outputs `[3 M]` into log-weights, means and log-scales, as the full pass reads them.
+    pub(crate) fn logistics(outputs: &mut [f32]) -> [&[f32]; 3] {
         let mixtures = outputs.len() / 3;
-        let (weights, rest) = outputs.split_at(mixtures);
-        let (means, log_scales) = rest.split_at(mixtures);
-        let log_scale = |s: &f32| (s + LOG_SCALE_START as f32).max(MIN_LOG_SCALE as f32);
-        let starts = mean_starts(mixtures as i64);
-        (
-            weights,
-            starts.iter().zip(means).map(|(a, b)| a + b).collect(),
-            log_scales.iter().map(log_scale).collect(),
-        )
+        let (weights, rest) = outputs.split_at_mut(mixtures);
+        let (means, log_scales) = rest.split_at_mut(mixtures);
+        for (m, mean) in means.iter_mut().enumerate() {
+            *mean += mean_start(m, mixtures);
+        }
+        for log_scale in &mut *log_scales {
+            *log_scale = (*log_scale + LOG_SCALE_START as f32).max(MIN_LOG_SCALE as f32);
+        }
+        [weights, means, log_scales]
     }
 }
 
-/// `mixtures` numbers evenly over `[-1/4, 1/4]`.
-fn mean_starts(mixtures: i64) -> Vec<f32> {
-    (0..mixtures).map(|m| (m as f32 + 0.5) / (2. * mixtures as f32) - 0.25).collect()
+/// Where the mean of component m of `mixtures` starts: evenly over `[-1/4, 1/4]`.
+fn mean_start(m: usize, mixtures: usize) -> f32 {
+    (m as f32 + 0.5) / (2. * mixtures as f32) - 0.25
 }
 
 /// Parameters in `vs`.

@@ -30,7 +30,8 @@ pub(super) struct ExactStepper<'p> {
     skip: Buffer,
     head: Buffer,
     output: Buffer,
-    apart: Buffer, // [lanes][outputs]
+    apart: Buffer,     // [lanes][outputs]
+    mixture: Vec<f32>, // of one lane [3 M]
     t: usize,
     has_features: bool,
     has_output: bool,
@@ -73,6 +74,7 @@ impl<'p> ExactStepper<'p> {
             head: room(&plan.head),
             output: room(&plan.output),
             apart: room(&plan.output),
+            mixture: vec![0.; plan.output.bias.len()],
             t: 0,
             has_features: false,
             has_output: false,
@@ -163,12 +165,12 @@ impl Stepper for ExactStepper<'_> {
         self.compute_output();
         let outputs = self.output.len() / self.kernel.lanes();
         let to = out.reset(self.rows, self.plan.levels);
-        for (logits, outputs) in
-            to.chunks_exact_mut(self.plan.levels).zip(self.apart.chunks_exact(outputs))
-        {
+        let apart = self.apart.chunks_exact_mut(outputs);
+        for (logits, outputs) in to.chunks_exact_mut(self.plan.levels).zip(apart) {
             if self.plan.is_mixture {
-                let (weights, means, log_scales) = WaveNet::logistics(outputs);
-                self.kernel.discretised_logistics(weights, &means, &log_scales, logits);
+                self.mixture.copy_from_slice(outputs); // so that asking twice gives the same
+                let [weights, means, log_scales] = WaveNet::logistics(&mut self.mixture);
+                self.kernel.discretised_logistics(weights, means, log_scales, logits);
             } else {
                 logits.copy_from_slice(outputs);
             }

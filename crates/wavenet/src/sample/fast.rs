@@ -37,6 +37,7 @@ pub(super) struct FastStepper<'p> {
     skip: Buffer,
     head: Buffer,
     output: Buffer,
+    of_voice: Vec<f32>, // outputs of one voice
     t: usize,
     has_features: bool,
     has_output: bool,
@@ -108,6 +109,7 @@ impl<'p> FastStepper<'p> {
             skip: room(&plan.skip),
             head: room(&plan.head),
             output: room(&plan.output),
+            of_voice: vec![0.; plan.output.bias.len()],
             groups,
             t: 0,
             has_features: false,
@@ -245,22 +247,17 @@ impl Stepper for FastStepper<'_> {
         let outputs = plan.output.bias.len();
         let width = plan.output.weights.padded_outs() * lanes;
         let to = out.reset(self.rows, plan.levels);
-        let mut of_voice = vec![0.; if lanes == 1 && !plan.is_mixture { 0 } else { outputs }];
         for (voice, logits) in to.chunks_exact_mut(plan.levels).enumerate() {
             let (group, lane) = (voice / lanes, voice % lanes);
             let from = &self.output[group * width..][..outputs * lanes];
-            if of_voice.is_empty() {
-                logits.copy_from_slice(from);
-                continue;
-            }
-            for (to, from) in of_voice.iter_mut().zip(from.chunks_exact(lanes)) {
+            for (to, from) in self.of_voice.iter_mut().zip(from.chunks_exact(lanes)) {
                 *to = from[lane];
             }
             if plan.is_mixture {
-                let (weights, means, log_scales) = WaveNet::logistics(&of_voice);
-                self.plain.discretised_logistics(weights, &means, &log_scales, logits);
+                let [weights, means, log_scales] = WaveNet::logistics(&mut self.of_voice);
+                self.plain.discretised_logistics(weights, means, log_scales, logits);
             } else {
-                logits.copy_from_slice(&of_voice);
+                logits.copy_from_slice(&self.of_voice);
             }
         }
     }
