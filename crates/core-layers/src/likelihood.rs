@@ -22,7 +22,7 @@ pub struct Logistics {
     pub logits: Tensor,
     /// Means `[B, N, M]`.
     pub means: Tensor,
-    /// Logarithms of the scales `[B, N, M]`, at least -7.
+    /// Logarithms of the scales `[B, N, M]`; who makes them says how small they may be.
     pub log_scales: Tensor,
     /// Levels L.
     pub levels: i64,

@@ -104,7 +104,7 @@ pub fn whole(clips: &[Clip], config: &WaveNetConfig) -> SoundContext {
 /// Nats of every clip, in order. `tick` hears of the samples passed.
 pub fn nats(model: &WaveNet, clips: &[Clip], device: Device, tick: &mut dyn FnMut(usize)) -> Tally {
     let mut tally = Tally::default();
-    tally.add(each(model, clips, device, None, tick));
+    tally.add(each(model, clips, WINDOW, device, None, tick));
     tally
 }
 
@@ -117,13 +117,14 @@ pub fn nats_by_speaker(
 ) -> Vec<Vec<f64>> {
     let speakers = 0..model.config().speakers as u32;
     let by_speaker: Vec<Vec<f64>> =
-        speakers.map(|speaker| each(model, clips, device, Some(speaker), tick)).collect();
+        speakers.map(|speaker| each(model, clips, WINDOW, device, Some(speaker), tick)).collect();
     (0..clips.len()).map(|clip| by_speaker.iter().map(|nats| nats[clip]).collect()).collect()
 }
 
 fn each(
     model: &WaveNet,
     clips: &[Clip],
+    window: usize,
     device: Device,
     speaker: Option<u32>,
     tick: &mut dyn FnMut(usize),
@@ -131,7 +132,7 @@ fn each(
     let config = model.config();
     let lengths: Vec<usize> = clips.iter().map(|clip| clip.levels.len()).collect();
     let mut nats = vec![0.; clips.len()];
-    for window in windows(&lengths, WINDOW, config.receptive_field() as usize, config.hop as usize)
+    for window in windows(&lengths, window, config.receptive_field() as usize, config.hop as usize)
     {
         let mut batch = Batch::new(clips, &[window], config, device);
         if let Some(speaker) = speaker {
@@ -169,4 +170,75 @@ pub fn ensure_fits(config: &WaveNetConfig, dataset: &Dataset) -> anyhow::Result<
         config.hop
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::nn;
+
+    use super::*;
+    use crate::config::preset;
+
+    /// A small network that is told speakers and features, and clips of several lengths; features end before the clips.
+    fn subjects(hop: i64) -> (nn::VarStore, WaveNet, Vec<Clip>) {
+        let mut config = preset("demo").expect("listed").model;
+        config.dilations = vec![1, 2, 4];
+        (config.levels, config.features, config.hop, config.condition_channels) = (9, 2, hop, 3);
+        (config.residual_channels, config.gate_channels, config.speakers) = (4, 5, 2);
+        tch::manual_seed(1);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let model = WaveNet::new(&vs.root(), &config).expect("a sound configuration");
+        for (_, mut tensor) in vs.variables() {
+            let noise = tensor.randn_like() * 0.3;
+            let _ = tch::no_grad(|| tensor.g_add_(&noise));
+        }
+        let clip = |(row, samples): (usize, usize)| {
+            let u =
+                |t: usize, of: &str| core_layers::random::uniform_at(1, of, row as u64, t as u64);
+            let frames = samples.div_ceil(hop as usize).saturating_sub(row);
+            Clip {
+                name: row.to_string(),
+                speaker: row as u32 % 2,
+                levels: (0..samples).map(|t| (u(t, "levels") * 9.) as u16).collect(),
+                features: Some(Array2::from_shape_fn((frames, 2), |(f, i)| {
+                    u(2 * f + i, "features") as f32
+                })),
+                text: None,
+            }
+        };
+        let clips = [57, 1, 30, 100].into_iter().enumerate().map(clip).collect();
+        (vs, model, clips)
+    }
+
+    #[test]
+    fn windows_cost_what_the_whole_clip_costs() {
+        for hop in [4, 5] {
+            let (_vs, model, clips) = subjects(hop);
+            let nats = |window| each(&model, &clips, window, Device::Cpu, None, &mut |_| {});
+            let whole = nats(1000);
+            for window in [7, 20, 64] {
+                for (found, wanted) in nats(window).iter().zip(&whole) {
+                    assert!(
+                        (found - wanted).abs() < 1e-3,
+                        "hop {hop}, window {window}: {found} {wanted}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn windows_side_by_side_cost_what_they_cost_alone() {
+        let (_vs, model, clips) = subjects(4);
+        let config = model.config();
+        let all = windows(&[57, 1, 30, 100], 20, config.receptive_field() as usize, 4);
+        let nats = |windows: &[Window]| -> Vec<f64> {
+            let batch = Batch::new(&clips, windows, config, Device::Cpu);
+            let nats = tch::no_grad(|| batch.nats(&model, false)).to_kind(Kind::Double);
+            Vec::try_from(nats).expect("a flat tensor")
+        };
+        for (together, window) in nats(&all).iter().zip(&all) {
+            assert!((together - nats(&[*window])[0]).abs() < 1e-3, "{window:?}");
+        }
+    }
 }

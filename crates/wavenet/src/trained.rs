@@ -62,7 +62,7 @@ impl Trained {
         let path = run::model_file(path);
         let checkpoint = Checkpoint::load(&path)?;
         let about = About::read(&checkpoint, &path)?;
-        checkpoint.ensure_holds(&path, about.run.model.least_parameters())?;
+        checkpoint.ensure_holds(&path, about.run.model.parameters())?;
         let mut vs = nn::VarStore::new(device);
         let model = WaveNet::new(&vs.root(), &about.run.model)
             .with_context(|| path.display().to_string())?;

@@ -3,7 +3,6 @@
 use std::f64::consts::LN_2;
 
 use anyhow::{Result, anyhow};
-use core_layers::dataset::Split;
 use flacenc::{bitsink::ByteSink, component::BitRepr as _, error::Verify as _, source::MemSource};
 use tch::Tensor;
 
@@ -12,9 +11,8 @@ use crate::data::{Clip, Dataset};
 /// Samples that a linear prediction weighs.
 const ORDER: usize = 16;
 
-/// Name and bits per sample of each, on the clips of `split`.
-pub(super) fn all(dataset: &Dataset, split: Split) -> Result<Vec<(String, f64)>> {
-    let clips = dataset.split(split);
+/// Name and bits per sample of each, on `clips`; fitted to the training clips of `dataset`.
+pub(super) fn all(dataset: &Dataset, clips: &[Clip]) -> Result<Vec<(String, f64)>> {
     let (flac, bytes) = flac(dataset, clips)?;
     Ok(vec![
         ("uniform".into(), f64::from(dataset.num_levels).log2()),
@@ -86,18 +84,27 @@ fn weights(dataset: &Dataset) -> Vec<f64> {
     Vec::try_from(solved.view(-1)).unwrap_or_default()
 }
 
+fn log_sigmoid(x: f64) -> f64 {
+    x.min(0.) - (-x.abs()).exp().ln_1p()
+}
+
 fn clip_bits(xs: &[f64], ws: &[f64], c: f64, levels: u32) -> f64 {
     let half = f64::from(levels / 2);
-    let sigmoid = |x: f64| 1. / (1. + (-x).exp());
     let (mut mean, mut bits) = (2., 0.);
     for t in 0..xs.len() {
         let past = &xs[t.saturating_sub(ORDER)..t];
         let prediction: f64 = past.iter().rev().zip(ws.iter().rev()).map(|(x, w)| x * w).sum();
         let scale = c * (0.3 + mean);
-        let upper =
-            if xs[t] >= half - 1. { 1. } else { sigmoid((xs[t] + 0.5 - prediction) / scale) };
-        let lower = if xs[t] <= -half { 0. } else { sigmoid((xs[t] - 0.5 - prediction) / scale) };
-        bits -= (upper - lower).max(1e-9).ln() / LN_2;
+        let (above, below) =
+            ((xs[t] + 0.5 - prediction) / scale, (xs[t] - 0.5 - prediction) / scale);
+        let log_prob = if xs[t] >= half - 1. {
+            log_sigmoid(-below)
+        } else if xs[t] <= -half {
+            log_sigmoid(above)
+        } else {
+            log_sigmoid(above) + log_sigmoid(-below) + (-(below - above).exp_m1()).ln()
+        };
+        bits -= log_prob / LN_2;
         mean = 0.95 * mean + 0.05 * (xs[t] - prediction).abs();
     }
     bits

@@ -22,9 +22,9 @@ use crate::{
     trained::Trained,
 };
 
-/// Most clips and samples of one file: what a hostile file can make decoding allocate.
+/// Most clips and samples of one file; a hostile one can make decoding allocate 12 bytes a sample.
 const MAX_CLIPS: usize = 1 << 16;
-const MAX_SAMPLES: usize = 1 << 28;
+const MAX_SAMPLES: usize = 1 << 26;
 
 /// Flags of `compress`.
 #[derive(Debug, Args)]
@@ -62,6 +62,7 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     for path in &args.sounds {
         clips.push(read(&trained, path, args.quantise)?);
     }
+    ensure_distinct(clips.iter().map(|clip| clip.name.as_str()))?;
     assign_speakers(&trained, &mut clips, chosen, device);
     let samples: usize = clips.iter().map(|clip| clip.levels.len()).sum();
     let bytes = compress(&trained, &clips, args.model.threads(), args.quiet || args.json)?;
@@ -86,9 +87,19 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     Ok(())
 }
 
+/// Refuses names that would be restored to one file.
+fn ensure_distinct<'n>(names: impl Iterator<Item = &'n str>) -> Result<()> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        let restored = Path::new(name).with_extension("wav");
+        ensure!(seen.insert(restored), "two recordings would be restored to one name: {name}");
+    }
+    Ok(())
+}
+
 /// One recording as levels.
 fn read(trained: &Trained, path: &Path, quantise: bool) -> Result<Clip> {
-    let sound = wav::read(path)?;
+    let sound = if quantise { wav::read(path)? } else { wav::read_16_bits(path)? };
     let (name, rate) = (path.display(), trained.sample_rate());
     ensure!(
         sound.sample_rate == rate,
@@ -236,7 +247,7 @@ pub(super) fn decompress(
     quiet: bool,
 ) -> Result<Vec<Clip>> {
     let archive = Archive::from_bytes(bytes)?;
-    let Header { model, examples, names, checksum, .. } = archive.header;
+    let Header { model, examples, shape, names, checksum, .. } = archive.header;
     ensure!(
         model == trained.hash[..32],
         "was compressed with the model {model}, this one is {}",
@@ -244,6 +255,7 @@ pub(super) fn decompress(
     );
     ensure!(examples <= MAX_CLIPS, "announces {examples} clips, more than {MAX_CLIPS}");
     ensure!(names.len() == examples, "has names for {} of {examples} clips", names.len());
+    ensure_distinct(names.iter().map(String::as_str))?;
     let Some((lengths, packed)) = archive.side.split_at_checked(4 * examples) else {
         return Err(anyhow!("is cut off: has no lengths of its clips"));
     };
@@ -254,6 +266,15 @@ pub(super) fn decompress(
     let total = total.with_context(|| {
         format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}")
     })?;
+    ensure!(shape == [longest], "holds clips of {shape:?} samples, its lengths say {longest}");
+    // each of L levels has a probability of at least 2^-24, so the others leave a symbol that much information
+    let least_bits = (trained.model.config().levels - 1) as f64 * 2f64.powi(-24);
+    let words: usize = archive.streams.iter().map(Vec::len).sum();
+    let samples: usize = lengths.iter().sum();
+    ensure!(
+        samples as f64 * least_bits <= 32. * words as f64,
+        "announces {samples} samples, too many for its {words} words"
+    );
     let count = trained.model.config().speakers as u32;
     let speakers = codec::unpack_uniform(packed, count, if count == 0 { 0 } else { examples })?;
     let engine = ExactEngine::new(&trained.model, longest)?;

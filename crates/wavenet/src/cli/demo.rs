@@ -6,7 +6,6 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use core_layers::{
     checkpoint::write_atomic,
-    dataset::Split,
     device::physical_cores,
     plot::{learning_curve, spectrogram},
     run::{METRICS, RunFolder},
@@ -90,7 +89,7 @@ fn table(trained: &Trained, dataset: &Dataset, args: &DemoArgs) -> Result<()> {
         evaluate::nats(&trained.model, clips, Device::Cpu, &mut |_| {}).likelihood_of(&dims);
     let chr = compress(trained, clips, physical_cores(), true)?;
     write_atomic(&args.out.join("voice.chr"), &chr)?;
-    let mut rows = baselines::all(dataset, Split::Test)?;
+    let mut rows = baselines::all(dataset, clips)?;
     rows.push(("WaveNet".into(), model.bits_per_dim));
     let file = format!("our codec's file ({} bytes)", chr.len());
     rows.push((file, 8. * chr.len() as f64 / samples as f64));

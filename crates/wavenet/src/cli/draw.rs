@@ -146,7 +146,7 @@ impl DrawArgs {
                 let seconds = self
                     .seconds
                     .unwrap_or((text.chars().count() as f64 / CHARACTERS_PER_SECOND).max(0.5));
-                let samples = (seconds * f64::from(trained.sample_rate())) as usize;
+                let samples = of_seconds(seconds, trained);
                 Some(data::characters(text, data::num_frames(samples, hop)))
             }
             (Condition::Npy, .., Some(path)) => {
@@ -173,14 +173,12 @@ impl DrawArgs {
         trained: &Trained,
         features: Option<&Array2<f32>>,
     ) -> Result<usize> {
-        let of_seconds =
-            |seconds: f64| (seconds * f64::from(trained.sample_rate())).round() as usize;
         let Some(features) = features else {
-            return Ok(of_seconds(self.seconds.unwrap_or(SECONDS)).max(1));
+            return Ok(of_seconds(self.seconds.unwrap_or(SECONDS), trained).max(1));
         };
         let hop = trained.model.config().hop as usize;
         let all = features.nrows() * hop;
-        let samples = self.seconds.map_or(all, of_seconds);
+        let samples = self.seconds.map_or(all, |seconds| of_seconds(seconds, trained));
         ensure!(
             (1..=all).contains(&samples),
             "--seconds asks for {samples} samples, but {} frames of {hop} samples are {all}",
@@ -303,7 +301,10 @@ impl DrawArgs {
                 &mut each,
             );
         };
-        match self.sampler(on.device) {
+        let sampler = self.sampler(on.device);
+        let full = matches!(sampler, Sampler::Cached | Sampler::Plain);
+        let _autocast = full.then(|| on.args.precision.autocast(on.device));
+        match sampler {
             Sampler::Exact => go(&ExactEngine::new(model, samples)?),
             Sampler::Fast => go(&FastEngine::new(model, samples)?),
             Sampler::Cached => go(&CachedEngine::new(model, samples, on.device)),
@@ -343,6 +344,11 @@ impl DrawArgs {
         }
         Ok(())
     }
+}
+
+/// Samples of so many seconds.
+fn of_seconds(seconds: f64, trained: &Trained) -> usize {
+    (seconds * f64::from(trained.sample_rate())).round() as usize
 }
 
 /// `x.wav` as `x-3.wav`.

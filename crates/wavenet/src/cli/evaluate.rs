@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{baselines, load, print_json};
 use crate::{
-    data::{self, Clip, DataConfig, Dataset},
+    data::{self, Clip, Condition, DataConfig, Dataset},
     evaluate,
     trained::Trained,
 };
@@ -40,6 +40,13 @@ impl ClipsArgs {
             self.split.name()
         );
         evaluate::ensure_fits(trained.model.config(), &dataset)?;
+        let (then, now) = (&trained.about.run.data, dataset.encoding);
+        ensure!(
+            then.encoding == now,
+            "{}: its levels are encoded as {now:?}, the model's as {:?}",
+            dataset.name,
+            then.encoding
+        );
         let same =
             trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
         ensure!(same, "{}: has other speakers than the model was trained on", dataset.name);
@@ -85,10 +92,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let tally = evaluate::nats(&trained.model, clips, device, &mut |count| ticker.tick(count));
     drop((ticker, autocast));
     let likelihood = tally.likelihood_of(&dims);
-    let baselines =
-        if args.baselines { baselines::all(&dataset, args.clips.split)? } else { Vec::new() };
+    let baselines = if args.baselines { baselines::all(&dataset, clips)? } else { Vec::new() };
     let worst = worst(&tally, clips, args.worst);
-    let conditional = trained.model.config().speakers > 0;
+    let given = given(&trained);
     if args.json {
         let mut json = serde_json::to_value(&likelihood)?;
         let more = json!({
@@ -98,7 +104,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             "split": args.clips.split.name(),
             "example": "clip",
             "seconds": dataset.seconds(args.clips.split),
-            "given": if conditional { "speaker" } else { "nothing" },
+            "given": given,
             "weights": trained.weights.name(),
             "step": trained.about.step,
             "entropy_nats_per_sample": dataset.entropy_nats,
@@ -112,10 +118,9 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         return Ok(());
     }
     let Likelihood { examples, nats, nats_se, bits_per_dim, bits_per_dim_se, .. } = likelihood;
-    let given = if conditional { ", each given its speaker" } else { "" };
     println!("{bits_per_dim:.4} +- {bits_per_dim_se:.4} bits per sample");
     println!(
-        "{nats:.0} +- {nats_se:.0} nats per clip over {examples} {} clips ({:.0} s) of {}{given}",
+        "{nats:.0} +- {nats_se:.0} nats per clip over {examples} {} clips ({:.0} s) of {}, given {given}",
         args.clips.split.name(),
         dataset.seconds(args.clips.split),
         dataset.name
@@ -133,6 +138,21 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         println!("{bits:8.4} bits per sample  {clip}");
     }
     Ok(())
+}
+
+/// What the network is told of a clip.
+fn given(trained: &Trained) -> &'static str {
+    let speaker = trained.model.config().speakers > 0;
+    match (speaker, trained.about.run.data.condition) {
+        (false, Condition::None) => "nothing",
+        (true, Condition::None) => "speaker",
+        (false, Condition::Characters) => "characters",
+        (true, Condition::Characters) => "speaker and characters",
+        (false, Condition::Mel) => "mel spectrogram",
+        (true, Condition::Mel) => "speaker and mel spectrogram",
+        (false, Condition::Npy) => "features",
+        (true, Condition::Npy) => "speaker and features",
+    }
 }
 
 /// The clips with most bits per sample, by name.

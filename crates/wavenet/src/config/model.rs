@@ -96,12 +96,38 @@ impl WaveNetConfig {
         }
     }
 
-    /// Parameters at the least, for a check before they are allocated; saturates.
-    pub fn least_parameters(&self) -> i64 {
+    /// Its parameters, before they are allocated; saturates.
+    pub fn parameters(&self) -> i64 {
+        let product =
+            |factors: &[i64]| factors.iter().fold(1i64, |all, &it| all.saturating_mul(it));
+        let sum = |terms: &[i64]| terms.iter().fold(0i64, |all, &it| all.saturating_add(it));
+        let linear = |inputs: i64, outs: i64| sum(&[product(&[inputs, outs]), outs]);
+        let (r, g) = (self.residual_channels, self.gate_channels);
         let layers = self.dilations.len() as i64;
-        let layer = self.kernel_size.saturating_mul(self.residual_channels);
-        let gates = layers.saturating_mul(layer).saturating_mul(2 * self.gate_channels);
-        gates.saturating_add(self.head_channels.saturating_mul(self.outputs()))
+        let enter = match self.input {
+            Input::OneHot => product(&[self.levels, self.embedding()]),
+            Input::Scalar => linear(self.first_kernel_size, r),
+        };
+        let (mut condition, mut upsampler) = (0, 0);
+        if self.features > 0 {
+            let c = self.condition_channels;
+            condition = product(&[c, 2 * g]);
+            upsampler = sum(&[linear(3 * self.features, c), product(&[c, 2 * self.hop])]);
+        }
+        let layer = sum(&[
+            linear(product(&[self.kernel_size, r]), 2 * g),
+            product(&[self.speakers, 2 * g]),
+            condition,
+        ]);
+        sum(&[
+            enter,
+            upsampler,
+            product(&[layers, layer]),
+            product(&[layers - 1, linear(g, r)]),
+            linear(product(&[layers, g]), self.skip_channels),
+            linear(self.skip_channels, self.head_channels),
+            linear(self.head_channels, self.outputs()),
+        ])
     }
 
     /// Checks every number.
@@ -128,6 +154,9 @@ impl WaveNetConfig {
         for &dilation in &self.dilations {
             ensure((1..=1 << 20).contains(&dilation), "model.dilations", dilation, "1 to 1048576")?;
         }
+        let field = self.receptive_field();
+        let rule = "a receptive field of at most 16777216 samples";
+        ensure(field <= 1 << 24, "model.dilations", field, rule)?;
         for (field, channels) in [
             ("model.residual_channels", self.residual_channels),
             ("model.gate_channels", self.gate_channels),

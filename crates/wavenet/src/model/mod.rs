@@ -98,6 +98,16 @@ pub(crate) struct Condition {
     upsampled: Option<Tensor>, // [B, C, T]
 }
 
+impl Condition {
+    /// That of one sample, `[B, C, 1]`.
+    pub(crate) fn at(&self, t: i64) -> Self {
+        Self {
+            speakers: self.speakers.as_ref().map(Tensor::shallow_clone),
+            upsampled: self.upsampled.as_ref().map(|all| all.narrow(2, t, 1)),
+        }
+    }
+}
+
 /// The network.
 #[derive(Debug)]
 pub struct WaveNet {
@@ -162,6 +172,7 @@ impl WaveNet {
 
     /// Levels `[B, T]` to what the first layer reads: `[B, T, k0 R]`, or `[B, T, 1]` spread over `[-1, 1]`.
     pub fn embed(&self, xs: &Tensor) -> Tensor {
+        let xs = &xs.to_device(self.output.weight().device());
         match &self.embedding {
             Some(table) => {
                 let (rows, time) = xs.size2().expect("levels are [B, T]");

@@ -12,7 +12,7 @@ pub(crate) const FRAME_KERNEL: usize = 3;
 /// transposed convolution).
 ///
 /// `g_j = b + sum_i W_i f_{j - 1 + i}` over three frames, then per channel
-/// `c_t = sum_j u[t + h - floor(h / 2) - j h] g_{j - 1}` with two frames of weight at each sample; `u`, of 2 h taps,
+/// `c_t = sum_j u[t + h - floor(h / 2) - j h] g_j` with two frames of weight at each sample; `u`, of 2 h taps,
 /// starts as the triangle that interpolates linearly between the centres of frames. Beyond a clip's ends f is zero.
 #[derive(Debug)]
 pub(crate) struct Upsampler {

@@ -4,7 +4,7 @@
 use core_layers::{Conditional, Conditionals, Context as _, Engine, Layout, Stepper};
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::model::{SoundContext, WaveNet};
+use crate::model::{Condition, SoundContext, WaveNet};
 
 /// Steppers that keep activations in tensors.
 #[derive(Debug)]
@@ -37,16 +37,12 @@ impl Engine for CachedEngine<'_> {
         });
         let condition =
             tch::no_grad(|| self.model.condition(context, self.layout.len() as i64, self.device));
-        // of each layer what never changes, and what the condition adds at every sample [B, 2 G, T]
-        let added = tch::no_grad(|| {
-            self.model.layers.iter().map(|layer| layer.added(&condition)).collect()
-        });
         Box::new(CachedStepper {
             engine: self,
             rows,
             history: zeros(&[config.first_kernel_size + 1, rows, config.embedding()]),
             queues: queues.collect(),
-            added,
+            condition,
             t: 0,
             gates: None,
         })
@@ -58,7 +54,7 @@ struct CachedStepper<'e> {
     rows: i64,
     history: Tensor, // embedded levels [k0 + 1, B, E], sample t in row t mod (k0 + 1)
     queues: Vec<Tensor>, // by layer: what it read [(k - 1) d + 1, B, R]
-    added: Vec<Option<Tensor>>, // by layer: what speaker and condition add [B, 2 G, T or 1]
+    condition: Condition,
     t: i64,
     gates: Option<Tensor>, // of all layers, for the current sample [B, layers G]
 }
@@ -80,8 +76,8 @@ impl CachedStepper<'_> {
                 let read = queue.i((self.t - config.delay(tap)).rem_euclid(slots));
                 pre = &pre + read.matmul(&layer.dilated.weight().i((.., .., tap)).tr());
             }
-            if let Some(added) = &self.added[index] {
-                pre = &pre + added.i((.., .., self.t % added.size()[2]));
+            if let Some(added) = layer.added(&self.condition.at(self.t)) {
+                pre = &pre + added.squeeze_dim(2);
             }
             let halves = pre.chunk(2, 1);
             let zs = halves[0].tanh() * halves[1].sigmoid();

@@ -1,4 +1,5 @@
-//! The exact engine: f32 of defined bits, rings of past activations, nothing allocated per sample.
+//! The exact engine: f32 of defined bits, rings of past activations, nothing allocated per sample
+//! (with up to 8 taps a layer).
 
 use core_layers::{
     Conditional, Context as _, Stepper,
@@ -10,11 +11,9 @@ use super::{
     entrance::Entrance,
     plan::{Linear, Plan},
     ring::Ring,
+    taps::with_taps,
 };
 use crate::model::{SoundContext, WaveNet};
-
-/// Taps whose list lies on the stack.
-const FEW: usize = 8;
 
 /// Clips of one plan, all rows in lockstep.
 pub(super) struct ExactStepper<'p> {
@@ -93,8 +92,14 @@ impl<'p> ExactStepper<'p> {
         for (index, layer) in plan.layers.iter().enumerate() {
             self.pre.copy_from_slice(&self.starts[index]);
             let ring = &self.rings[index];
-            let read = |tap| ring.at(t, (plan.taps - 1 - tap) * layer.dilation);
-            with_taps(plan.taps, read, condition, |taps| {
+            let tap = |index| {
+                let of_ring = || ring.at(t, (plan.taps - 1 - index) * layer.dilation);
+                let xs = if index < plan.taps { of_ring() } else { condition.unwrap_or_default() };
+                Tap { index, xs, stride: 0 }
+            };
+            let count = plan.taps + usize::from(condition.is_some());
+            let filler = Tap { index: 0, xs: &[], stride: 0 };
+            with_taps(count, filler, tap, |taps| {
                 kernel.accumulate(&layer.gates.weights, taps, 1, &mut self.pre, 0);
             });
             let gates = &mut self.gates[index * width..][..width];
@@ -133,29 +138,6 @@ impl<'p> ExactStepper<'p> {
         linear(&plan.output, &self.head, &mut self.output);
         kernel.split(&self.output, &mut self.apart);
         self.has_output = true;
-    }
-}
-
-/// Calls `work` with the taps of a layer: what `read` gives of each, and the condition.
-fn with_taps<'a>(
-    count: usize,
-    read: impl Fn(usize) -> &'a [f32],
-    condition: Option<&'a [f32]>,
-    work: impl FnOnce(&[Tap<'a>]),
-) {
-    let tap = |index| {
-        let xs = if index < count { read(index) } else { condition.unwrap_or_default() };
-        Tap { index, xs, stride: 0 }
-    };
-    let all = count + usize::from(condition.is_some());
-    if all <= FEW {
-        let mut few = [Tap { index: 0, xs: &[], stride: 0 }; FEW];
-        for (index, to) in few[..all].iter_mut().enumerate() {
-            *to = tap(index);
-        }
-        work(&few[..all]);
-    } else {
-        work(&(0..all).map(tap).collect::<Vec<_>>());
     }
 }
 

@@ -14,11 +14,12 @@ use super::{
     entrance::Entrance,
     plan::{Linear, Plan},
     ring::Ring,
+    taps::with_taps,
 };
 use crate::model::{SoundContext, WaveNet};
 
-/// Taps whose list lies on the stack.
-const FEW: usize = 8;
+/// A tap that reads nothing.
+const NOTHING: Tap<'static> = Tap { xs: &[], stride: 0 };
 
 /// Voices of one plan in lockstep: groups of 16 side by side, or each by itself where they are few.
 pub(super) struct FastStepper<'p> {
@@ -149,7 +150,7 @@ impl<'p> FastStepper<'p> {
                 stride: r_width,
             };
             if plan.condition.is_none() {
-                with_taps(plan.taps, read, None, |taps| {
+                with_taps(plan.taps, NOTHING, read, |taps| {
                     kernel.accumulate(&layer.gates.weights, taps, count, &mut self.pre);
                 });
             } else {
@@ -158,7 +159,8 @@ impl<'p> FastStepper<'p> {
                 {
                     let of_row = |tap| Tap { xs: &read(tap).xs[row * r_width..], stride: 0 };
                     let more = Tap { xs: &group.condition, stride: 0 };
-                    with_taps(plan.taps, of_row, Some(more), |taps| {
+                    let tap = |index| if index < plan.taps { of_row(index) } else { more };
+                    with_taps(plan.taps + 1, NOTHING, tap, |taps| {
                         kernel.accumulate(&layer.gates.weights, taps, 1, pre);
                     });
                 }
@@ -216,26 +218,6 @@ fn add_bias(bias: &[f32], hs: &mut [f32], lanes: usize) {
         for h in hs {
             *h += bias;
         }
-    }
-}
-
-/// Calls `work` with `count` taps that `read` gives, and one more.
-fn with_taps<'a>(
-    count: usize,
-    read: impl Fn(usize) -> Tap<'a>,
-    more: Option<Tap<'a>>,
-    work: impl FnOnce(&[Tap<'a>]),
-) {
-    let tap = |index| if index < count { read(index) } else { more.expect("the last tap") };
-    let all = count + usize::from(more.is_some());
-    if all <= FEW {
-        let mut few = [Tap { xs: &[], stride: 0 }; FEW];
-        for (index, to) in few[..all].iter_mut().enumerate() {
-            *to = tap(index);
-        }
-        work(&few[..all]);
-    } else {
-        work(&(0..all).map(tap).collect::<Vec<_>>());
     }
 }
 

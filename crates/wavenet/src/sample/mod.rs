@@ -7,6 +7,7 @@ mod exact;
 mod fast;
 mod plan;
 mod ring;
+mod taps;
 
 use std::sync::Arc;
 
@@ -52,12 +53,6 @@ impl ExactEngine {
         let layout = Layout::uniform(samples, model.config().levels as u32);
         Self { layout, variant, plan: Arc::new(Plan::new(model)) }
     }
-
-    /// The same for clips of another length.
-    #[must_use]
-    pub fn of_length(&self, samples: usize) -> Self {
-        Self { layout: Layout::uniform(samples, self.plan.levels as u32), ..self.clone() }
-    }
 }
 
 impl Engine for ExactEngine {
@@ -72,7 +67,8 @@ impl Engine for ExactEngine {
     }
 }
 
-/// Steppers in bfloat16: about twice as fast as the exact ones, near the full pass but not the same on every machine.
+/// Steppers in bfloat16: faster than the exact ones, near the full pass but not the same on every machine. Of a softmax,
+/// log-probabilities are within 0.15 nats of the full pass's in the tests, where weights and activations are of order 1.
 #[derive(Debug, Clone)]
 pub struct FastEngine {
     layout: Layout,

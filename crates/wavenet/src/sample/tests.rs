@@ -235,3 +235,30 @@ fn conditions_are_seen() {
         assert_ne!(conditional.row(0), conditional.row(1), "{name}");
     }
 }
+
+#[test]
+fn a_configuration_knows_its_parameters() {
+    for (name, config) in configs() {
+        let (vs, _model) = network(&config);
+        assert_eq!(config.parameters(), crate::model::parameters(&vs), "{name}");
+    }
+}
+
+#[test]
+fn before_training_every_level_is_equally_likely() {
+    for (name, config) in configs() {
+        if config.head != Head::Softmax {
+            continue;
+        }
+        let vs = nn::VarStore::new(Device::Cpu);
+        let model = WaveNet::new(&vs.root(), &config).unwrap();
+        let xs = Tensor::randint(config.levels, [1, SAMPLES as i64], (Kind::Int64, Device::Cpu));
+        let clips = Clips { model: &model, samples: SAMPLES };
+        let nats =
+            core_layers::likelihood::nll(&clips, &xs, &context(&config, 1)).double_value(&[0]);
+        assert!(
+            (nats / SAMPLES as f64 - (config.levels as f64).ln()).abs() < 1e-5,
+            "{name}: {nats}"
+        );
+    }
+}

@@ -85,7 +85,7 @@ impl Task for Rows<'_> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn run_bf16(self) {
+    unsafe fn run_bf16(mut self) {
         let mut row = 0;
         while row < self.count {
             // SAFETY: this processor has the instructions, and the rows exist.
@@ -107,7 +107,7 @@ impl Rows<'_> {
     /// # Safety
     /// The processor has AVX-512 bf16, and the rows exist.
     #[inline(always)]
-    unsafe fn rows<const R: usize, const N: usize>(&self, row: usize) -> usize {
+    unsafe fn rows<const R: usize, const N: usize>(&mut self, row: usize) -> usize {
         let tiles = self.weights.padded_outs() / TILE;
         let mut tile = 0;
         while tile < tiles {
@@ -129,7 +129,7 @@ impl Rows<'_> {
     /// # Safety
     /// The processor has AVX-512 bf16, and the rows and tiles exist.
     #[inline(always)]
-    unsafe fn block<const R: usize, const N: usize>(&self, row: usize, tile: usize) -> usize {
+    unsafe fn block<const R: usize, const N: usize>(&mut self, row: usize, tile: usize) -> usize {
         use std::arch::x86_64::{
             _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_load_si512, _mm512_loadu_ps,
             _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
@@ -139,7 +139,7 @@ impl Rows<'_> {
         // SAFETY: pointers stay within lines, taps and ys: their lengths were checked before the loops.
         unsafe {
             let mut ws = weights.lines.as_ptr().add(tile * pairs);
-            let ys = self.ys.as_ptr().cast_mut().add(row * width + tile * TILE);
+            let ys = self.ys.as_mut_ptr().add(row * width + tile * TILE);
             let mut sums = [[_mm512_setzero_ps(); N]; R];
             for (r, sums) in sums.iter_mut().enumerate() {
                 for (n, sum) in sums.iter_mut().enumerate() {

@@ -70,11 +70,6 @@ impl Packed {
         Self { lines, outs, pairs }
     }
 
-    /// Outputs.
-    pub const fn outs(&self) -> usize {
-        self.outs
-    }
-
     /// Outputs, rounded up to whole tiles: what a row of `ys` has room for.
     pub const fn padded_outs(&self) -> usize {
         self.outs.next_multiple_of(TILE)
@@ -122,9 +117,10 @@ impl Kernel {
     pub fn new(variant: Variant, rows: usize) -> Self {
         assert!(variant.is_available(), "this processor has no {variant}");
         let level = match variant {
+            Variant::Portable => Level::Portable,
+            _ if !Variant::Avx2.is_available() => Level::Portable,
             Variant::Avx512 if crate::autocast::cpu_has_bf16() => Level::Bf16,
             Variant::Avx512 | Variant::Avx2 => Level::Avx2,
-            Variant::Portable => Level::Portable,
         };
         Self { level, lanes: if rows > 8 { 16 } else { 1 } }
     }

@@ -55,11 +55,31 @@ pub fn read(path: &Path) -> Result<Sound> {
     parse(&content).with_context(|| path.display().to_string())
 }
 
+/// Reads a WAV file of one channel whose every sample is a number of 16 bits: what [`write`] gives back bit for bit.
+///
+/// # Errors
+/// As [`read`], and on several channels or a finer sample.
+pub fn read_16_bits(path: &Path) -> Result<Sound> {
+    let content = files::read(path, files::MAX_FILE)?;
+    let name = || path.display().to_string();
+    let (sound, channels) = parts(&content).with_context(name)?;
+    ensure!(channels == 1, "{}: has {channels} channels, a .chr file holds one", name());
+    let is_fine = |x: &f32| f64::from(to_i16(*x)) != f64::from(*x) * 32_768.0;
+    let fine = sound.samples.iter().position(is_fine);
+    ensure!(fine.is_none(), "{}: sample {} has more than 16 bits", name(), fine.unwrap_or(0));
+    Ok(sound)
+}
+
 /// Reads the bytes of a WAV file.
 ///
 /// # Errors
 /// As [`read`], without a name.
 pub fn parse(content: &[u8]) -> Result<Sound> {
+    Ok(parts(content)?.0)
+}
+
+/// The sound, and how many channels were mixed down to it.
+fn parts(content: &[u8]) -> Result<(Sound, u16)> {
     let chunks = riff::chunks(content)?;
     let header = header(&chunks);
     let reader = WavReader::new(header.as_slice().chain(chunks.samples)).map_err(broken)?;
@@ -79,7 +99,7 @@ pub fn parse(content: &[u8]) -> Result<Sound> {
             mixed(reader.into_samples::<i32>().map(|x| x.map(scaled)), channels)
         }
     }?;
-    Ok(Sound { samples, sample_rate })
+    Ok((Sound { samples, sample_rate }, channels))
 }
 
 /// A header for the decoder without what it would stumble over: other chunks, extra bytes, unknown lengths.

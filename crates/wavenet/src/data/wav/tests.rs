@@ -188,3 +188,20 @@ proptest! {
         let _ = parse(&content);
     }
 }
+
+#[test]
+fn what_sixteen_bits_cannot_hold_is_not_read_as_if_they_could() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("x.wav");
+    let refused = |content: &[u8]| -> Result<String> {
+        std::fs::write(&path, content)?;
+        Ok(format!("{:#}", read_16_bits(&path).unwrap_err()))
+    };
+    let stereo = refused(&file(1, [2, 16], 8000, &[1, 0, 1, 0]))?;
+    assert!(stereo.ends_with("has 2 channels, a .chr file holds one"), "{stereo}");
+    let fine = refused(&file(1, [1, 24], 8000, &[0, 1, 0, 1, 1, 0]))?;
+    assert!(fine.ends_with("sample 1 has more than 16 bits"), "{fine}");
+    std::fs::write(&path, pcm(&[1, 0, 0, 0x80]))?;
+    assert_eq!(read_16_bits(&path)?, read(&path)?);
+    Ok(())
+}
