@@ -214,13 +214,18 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
     fs::copy(&good, &copy).unwrap();
     let twice = ["compress", text(&model), text(&good), text(&copy), "--out", "x.chr"];
     let line = fail(&twice, 1);
-    assert!(line.contains("two recordings would be restored to one name: good.wav"), "{line}");
+    assert!(line.contains("two examples would be restored to one name: good.wav"), "{line}");
     let line = fail(&["info", text(&fixture("digits.safetensors"))], 1);
     assert!(line.contains("is a model of kind \"pixelcnn\""), "{line}");
     let line = fail(&["sample", text(&model), "--speaker", "nobody", "--out", "x.wav"], 2);
     assert!(line.contains("--speaker is nobody, but must be"), "{line}");
     let line = fail(&["sample", text(&model), "--text", "hello", "--out", "x.wav"], 2);
-    assert!(line.contains("told nothing but the past"), "{line}");
+    assert!(
+        line.contains(
+            "--text is given, but must be left out: the model is told nothing but the past"
+        ),
+        "{line}"
+    );
     let flags = ["--audio", text(&good), "--keep-seconds", "9", "--out", "x.wav"];
     let line = fail(&[&["complete", text(&model)], &flags[..]].concat(), 2);
     assert!(line.contains("--keep-seconds is 9, but must be 0 to 0.075"), "{line}");

@@ -1,5 +1,7 @@
 //! The `.chr` file: magic, format version, a JSON header, side information, streams.
 
+use std::{collections::BTreeSet, path::Path};
+
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -29,6 +31,18 @@ pub struct Header {
     pub sections: Vec<usize>,
 }
 
+impl Header {
+    /// Refuses names that differ in their ending only: restored, one would overwrite the other.
+    fn ensure_distinct(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for name in &self.names {
+            let stem = Path::new(name).file_stem();
+            ensure!(seen.insert(stem), "two examples would be restored to one name: {name}");
+        }
+        Ok(())
+    }
+}
+
 /// A `.chr` file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
@@ -53,8 +67,9 @@ impl Archive {
     /// The file's bytes.
     ///
     /// # Errors
-    /// A header that is too long to be described.
+    /// A header that is too long to be described, or two examples that would be restored to one name.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        self.header.ensure_distinct()?;
         let mut header = self.header.clone();
         header.sections =
             std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
@@ -102,6 +117,7 @@ impl Archive {
                 "holds the name {name:?}, which is no base name"
             );
         }
+        header.ensure_distinct()?;
         let (Some(&side), streams) =
             (header.sections.first(), header.sections.get(1..).unwrap_or_default())
         else {
@@ -164,6 +180,14 @@ mod tests {
             assert!(Archive::from_bytes(&archive.to_bytes()?).is_err(), "{name}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn names_that_would_be_restored_to_one_file_are_refused() {
+        let mut archive = archive();
+        archive.header.names = vec!["a.png".into(), "a.jpg".into()];
+        let error = archive.to_bytes().unwrap_err().to_string();
+        assert_eq!(error, "two examples would be restored to one name: a.jpg");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use std::{
 
 use crate::ConfigError;
 
+/// How `println!` panics where stdout is closed or full; a reason follows.
+const STDOUT: &str = "failed printing to stdout";
+
 /// A run that was asked to stop and did, in order.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped at step {step}; type {resume} to go on")]
@@ -25,7 +28,9 @@ pub fn main(program: impl FnOnce() -> anyhow::Result<()> + panic::UnwindSafe) ->
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|it| it != "0");
     if backtrace {
         panic::set_hook(Box::new(|info| {
-            say(&format!("{info}\n{}", std::backtrace::Backtrace::force_capture()));
+            if !info.payload_as_str().is_some_and(|text| text.starts_with(STDOUT)) {
+                say(&format!("{info}\n{}", std::backtrace::Backtrace::force_capture()));
+            }
         }));
     }
     let (line, status) = match panic::catch_unwind(program) {
@@ -54,7 +59,11 @@ pub fn main(program: impl FnOnce() -> anyhow::Result<()> + panic::UnwindSafe) ->
             let text = payload.downcast_ref::<String>().map(String::as_str);
             let text =
                 text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-            (format!("internal: {}", one_line(text)), 1)
+            match text.strip_prefix(STDOUT) {
+                Some(reason) if reason.contains("Broken pipe") => return ExitCode::SUCCESS,
+                Some(reason) => (format!("stdout{}", one_line(reason)), 1),
+                None => (format!("internal: {}", one_line(text)), 1),
+            }
         }
     };
     say(&format!("error: {line}"));

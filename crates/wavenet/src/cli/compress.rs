@@ -62,7 +62,6 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     for path in &args.sounds {
         clips.push(read(&trained, path, args.quantise)?);
     }
-    ensure_distinct(clips.iter().map(|clip| clip.name.as_str()))?;
     assign_speakers(&trained, &mut clips, chosen, device);
     let samples: usize = clips.iter().map(|clip| clip.levels.len()).sum();
     let bytes = compress(&trained, &clips, args.model.threads(), args.quiet || args.json)?;
@@ -83,16 +82,6 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
             bytes.len(),
             clips.len()
         );
-    }
-    Ok(())
-}
-
-/// Refuses names that would be restored to one file.
-fn ensure_distinct<'n>(names: impl Iterator<Item = &'n str>) -> Result<()> {
-    let mut seen = std::collections::BTreeSet::new();
-    for name in names {
-        let restored = Path::new(name).with_extension("wav");
-        ensure!(seen.insert(restored), "two recordings would be restored to one name: {name}");
     }
     Ok(())
 }
@@ -153,7 +142,10 @@ pub(super) fn compress(
     quiet: bool,
 ) -> Result<Vec<u8>> {
     let config = trained.model.config();
-    ensure!(config.features == 0, "a model of a local condition needs it to compress");
+    ensure!(
+        config.features == 0,
+        "a model that is told features or a text cannot compress: the file would need them too"
+    );
     ensure!(
         clips.len() <= MAX_CLIPS,
         "{} clips are more than the {MAX_CLIPS} of one file",
@@ -255,7 +247,6 @@ pub(super) fn decompress(
     );
     ensure!(examples <= MAX_CLIPS, "announces {examples} clips, more than {MAX_CLIPS}");
     ensure!(names.len() == examples, "has names for {} of {examples} clips", names.len());
-    ensure_distinct(names.iter().map(String::as_str))?;
     let Some((lengths, packed)) = archive.side.split_at_checked(4 * examples) else {
         return Err(anyhow!("is cut off: has no lengths of its clips"));
     };

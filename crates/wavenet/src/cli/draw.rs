@@ -124,12 +124,8 @@ impl DrawArgs {
     pub(super) fn read_features(&self, trained: &Trained) -> Result<Option<Array2<f32>>> {
         let (data, config) = (&trained.about.run.data, trained.model.config());
         let hop = config.hop as usize;
-        let needs = |what: &str| {
-            ConfigError::new(
-                "model",
-                format!("told {what}"),
-                "given its condition; see sample --help",
-            )
+        let needs = |flag: &str, what: &str| {
+            ConfigError::new(flag, "missing", format!("given: the model is told {what}"))
         };
         Ok(match (data.condition, &self.mel, &self.text, &self.features) {
             (Condition::None, None, None, None) => None,
@@ -160,10 +156,15 @@ impl DrawArgs {
                 );
                 Some(features)
             }
-            (Condition::None, ..) => bail!(needs("nothing but the past")),
-            (Condition::Mel, ..) => bail!(needs("a log-mel spectrogram (--mel x.wav)")),
-            (Condition::Characters, ..) => bail!(needs("the characters (--text \"...\")")),
-            (Condition::Npy, ..) => bail!(needs("features (--features x.npy)")),
+            (Condition::None, mel, text, _) => {
+                let flag = if mel.is_some() { "--mel" } else { "--features" };
+                let flag = if text.is_some() { "--text" } else { flag };
+                let rule = "left out: the model is told nothing but the past";
+                bail!(ConfigError::new(flag, "given", rule))
+            }
+            (Condition::Mel, ..) => bail!(needs("--mel", "a log-mel spectrogram")),
+            (Condition::Characters, ..) => bail!(needs("--text", "the characters")),
+            (Condition::Npy, ..) => bail!(needs("--features", "features of .npy files")),
         })
     }
 

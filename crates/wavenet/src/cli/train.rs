@@ -77,9 +77,13 @@ impl TrainArgs {
                 .ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &PRESETS))
         };
         let base = self.start.base(named)?;
+        let mut data = self.data.apply(base.data.clone())?;
+        if data.data != base.data.data && data.speakers == base.data.speakers {
+            data.speakers.clear(); // those of a preset's own set
+        }
         let run = self.start.assign(Run {
             model: base.model.clone(),
-            data: self.data.apply(base.data.clone())?,
+            data,
             train: self.train.apply(base.train)?,
         })?;
         if self.start.resume.is_some() {

@@ -97,7 +97,7 @@ fn speech() -> Run {
 fn speaker() -> Run {
     let mut run = speech();
     run.model.speakers = 0;
-    run.data.speakers = "en".into();
+    run.data.speakers = "en-allison".into();
     run
 }
 

@@ -57,7 +57,7 @@ pub struct DataConfig {
     /// What the model is told about a clip, frame by frame.
     #[arg(long, value_enum)]
     pub condition: Condition,
-    /// Samples per frame of the condition; 0 is 10 ms.
+    /// Samples per frame of the condition; 0 is 10 ms, but for npy it must be given.
     #[arg(long)]
     pub hop: u32,
     /// Bands of a mel spectrogram.

@@ -9,7 +9,7 @@ use super::mu_law;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Encoding {
-    /// Steps that grow with the sample: [`mu_law`].
+    /// Steps that grow with the sample: mu-law.
     #[default]
     MuLaw,
     /// Steps of one size: level q of L stands for `2 q / L - 1`, so that 65,536 levels are the samples of 16 bits.

@@ -168,7 +168,7 @@ impl<'a> Gathering<'a> {
         for (clips, split) in splits.iter_mut().zip(Split::ALL) {
             ensure!(
                 !clips.is_empty(),
-                "{}: no clip falls into the {} split ({})",
+                "{}: no clip falls into the {} split; names decide, so add or rename files, or sort them into train, valid and test ({})",
                 self.config.data,
                 split.name(),
                 report.join("; ")
