@@ -55,7 +55,7 @@ pub fn read(path: &Path) -> Result<Sound> {
     parse(&content).with_context(|| path.display().to_string())
 }
 
-/// Reads a WAV file of one channel whose every sample is a number of 16 bits: what [`write`] gives back bit for bit.
+/// Reads a WAV file of one channel whose every sample is a number of 16 bits: what [`write()`] gives back bit for bit.
 ///
 /// # Errors
 /// As [`read`], and on several channels or a finer sample.
