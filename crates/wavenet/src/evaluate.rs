@@ -188,7 +188,7 @@ mod tests {
         tch::manual_seed(1);
         let vs = nn::VarStore::new(Device::Cpu);
         let model = WaveNet::new(&vs.root(), &config).expect("a sound configuration");
-        for (_, mut tensor) in vs.variables() {
+        for mut tensor in core_layers::optim::parameters(&vs).into_values() {
             let noise = tensor.randn_like() * 0.3;
             let _ = tch::no_grad(|| tensor.g_add_(&noise));
         }

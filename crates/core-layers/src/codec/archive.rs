@@ -33,9 +33,12 @@ pub struct Header {
 
 impl Header {
     /// Refuses names that differ in their ending only: restored, one would overwrite the other.
-    fn ensure_distinct(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// One line with the second name.
+    pub fn ensure_distinct(names: &[String]) -> Result<()> {
         let mut seen = BTreeSet::new();
-        for name in &self.names {
+        for name in names {
             let stem = Path::new(name).file_stem();
             ensure!(seen.insert(stem), "two examples would be restored to one name: {name}");
         }
@@ -69,7 +72,7 @@ impl Archive {
     /// # Errors
     /// A header that is too long to be described, or two examples that would be restored to one name.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        self.header.ensure_distinct()?;
+        Header::ensure_distinct(&self.header.names)?;
         let mut header = self.header.clone();
         header.sections =
             std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
@@ -117,7 +120,7 @@ impl Archive {
                 "holds the name {name:?}, which is no base name"
             );
         }
-        header.ensure_distinct()?;
+        Header::ensure_distinct(&header.names)?;
         let (Some(&side), streams) =
             (header.sections.first(), header.sections.get(1..).unwrap_or_default())
         else {

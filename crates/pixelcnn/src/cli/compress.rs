@@ -104,6 +104,7 @@ pub(super) fn compress(
         "{} images are more than the {MAX_IMAGES} of one file",
         images.len()
     );
+    Header::ensure_distinct(&images.names)?;
     let image = trained.model.config().image();
     ensure!(
         trained.model.config().context_channels() == 0,

@@ -152,6 +152,7 @@ pub(super) fn compress(
         clips.len()
     );
     let mut clips: Vec<&Clip> = clips.iter().collect();
+    Header::ensure_distinct(&clips.iter().map(|clip| clip.name.clone()).collect::<Vec<_>>())?;
     clips.sort_by_key(|clip| std::cmp::Reverse(clip.levels.len()));
     let longest = clips.first().map_or(0, |clip| clip.levels.len());
     ensure!(
