@@ -182,7 +182,7 @@ mod tests {
         let Some(run) = crate::config::preset("gated") else { anyhow::bail!("no preset gated") };
         let vs = tch::nn::VarStore::new(Device::Cpu);
         let model = Model::new(&vs.root(), &run.model)?;
-        for (_, mut tensor) in vs.variables() {
+        for mut tensor in core_layers::optim::parameters(&vs).into_values() {
             tch::no_grad(|| {
                 let _ = tensor.g_add_(&(tensor.randn_like() * 0.1));
             });

@@ -23,7 +23,7 @@ fn last_seen(model: &Model, row: usize, column: usize) -> Vec<Option<usize>> {
 fn open(config: &ModelConfig) -> Result<Model> {
     let vs = nn::VarStore::new(Device::Cpu);
     let model = Model::new(&vs.root(), config)?;
-    for (name, mut tensor) in vs.variables() {
+    for (name, mut tensor) in core_layers::optim::parameters(&vs) {
         tch::no_grad(|| {
             let _ = tensor.fill_(if name.ends_with("bias") { 2. } else { 0.05 });
         });

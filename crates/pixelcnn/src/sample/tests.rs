@@ -96,7 +96,7 @@ fn model(config: &ModelConfig) -> Model {
     tch::manual_seed(7);
     let vs = nn::VarStore::new(Device::Cpu);
     let model = Model::new(&vs.root(), config).unwrap();
-    for (_, mut tensor) in vs.variables() {
+    for mut tensor in core_layers::optim::parameters(&vs).into_values() {
         tch::no_grad(|| {
             let noise = tensor.randn_like() * 0.3;
             let _ = tensor.g_add_(&noise);
