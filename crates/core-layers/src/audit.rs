@@ -3,8 +3,10 @@
 //! Causality is proved by gradients: what a conditional depends on has a gradient, and what it must not see has exactly
 //! none. The other laws compare two ways of computing the same numbers.
 
+use std::{fmt, path::Path};
+
 use ndarray::Array2;
-use serde::Serialize;
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// One law and what was measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Law {
     /// What must hold.
     pub name: &'static str,
@@ -30,6 +32,34 @@ impl Law {
     pub fn holds(&self) -> bool {
         self.figure <= self.limit
     }
+}
+
+impl fmt::Display for Law {
+    /// One line: the verdict, the law, the figure and its limit.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, figure, limit, detail } = self;
+        let verdict = if self.holds() { "holds " } else { "BROKEN" };
+        write!(f, "{verdict} {name:<34} {figure:>9.2e} (at most {limit:.0e}); {detail}")
+    }
+}
+
+/// The laws as JSON, each with whether it holds.
+pub fn to_json(laws: &[Law]) -> Value {
+    let one = |law: &Law| {
+        let Law { name, figure, limit, detail } = law;
+        json!({"name": name, "figure": figure, "limit": limit, "holds": law.holds(), "detail": detail})
+    };
+    laws.iter().map(one).collect()
+}
+
+/// An error where a law is broken; `what` is named.
+///
+/// # Errors
+/// One line with how many of them are.
+pub fn ensure_all_hold(laws: &[Law], what: &Path) -> anyhow::Result<()> {
+    let broken = laws.iter().filter(|law| !law.holds()).count();
+    anyhow::ensure!(broken == 0, "{}: {broken} of {} laws broken", what.display(), laws.len());
+    Ok(())
 }
 
 /// Random symbols `[rows, N]` of a model's layout.

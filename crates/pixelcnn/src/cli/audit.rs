@@ -61,31 +61,23 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     if let Some(path) = &args.out {
         field.draw(path)?;
     }
-    let broken = laws.iter().filter(|law| !law.holds()).count();
     if args.json {
         print_json(&json!({
             "model": model.config().kind(),
-            "laws": laws.iter().map(|law| json!({
-                "name": law.name, "figure": law.figure, "limit": law.limit, "holds": law.holds(), "detail": law.detail,
-            })).collect::<Vec<_>>(),
+            "laws": audit::to_json(&laws),
             "seen_percent": field.seen_percent,
             "blind_spot_percent": field.blind_percent,
         }));
     } else {
         for law in &laws {
-            let verdict = if law.holds() { "holds " } else { "BROKEN" };
-            println!(
-                "{verdict} {:<34} {:>9.2e} (at most {:.0e}); {}",
-                law.name, law.figure, law.limit, law.detail
-            );
+            println!("{law}");
         }
         println!("{field}");
         if let Some(path) = &args.out {
             println!("{}", path.display());
         }
     }
-    ensure!(broken == 0, "{}: {broken} of {} laws broken", args.model.model.display(), laws.len());
-    Ok(())
+    audit::ensure_all_hold(&laws, &args.model.model)
 }
 
 fn laws(model: &Model, device: Device, args: &AuditArgs) -> Result<Vec<Law>> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::Args;
 use core_layers::{
     ConfigError,
@@ -57,29 +57,21 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     if let Some(path) = &args.out {
         draw_field(path, &seen, trained.sample_rate())?;
     }
-    let broken = laws.iter().filter(|law| !law.holds()).count();
     if args.json {
         print_json(&json!({
             "model": "wavenet",
-            "laws": laws.iter().map(|law| json!({
-                "name": law.name, "figure": law.figure, "limit": law.limit, "holds": law.holds(), "detail": law.detail,
-            })).collect::<Vec<_>>(),
+            "laws": audit::to_json(&laws),
             "receptive_field": seen.iter().filter(|&&it| it > 0.).count(),
         }));
     } else {
         for law in &laws {
-            let verdict = if law.holds() { "holds " } else { "BROKEN" };
-            println!(
-                "{verdict} {:<34} {:>9.2e} (at most {:.0e}); {}",
-                law.name, law.figure, law.limit, law.detail
-            );
+            println!("{law}");
         }
         if let Some(path) = &args.out {
             println!("{}", path.display());
         }
     }
-    ensure!(broken == 0, "{}: {broken} of {} laws broken", args.model.model.display(), laws.len());
-    Ok(())
+    audit::ensure_all_hold(&laws, &args.model.model)
 }
 
 /// The laws, and how strongly the last sample depends on each one before it, the newest first.
