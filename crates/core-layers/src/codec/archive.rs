@@ -32,6 +32,16 @@ pub struct Header {
 }
 
 impl Header {
+    /// Refuses decoded symbols that are not those which were encoded.
+    ///
+    /// # Errors
+    /// One line where the checksums differ.
+    pub fn ensure_checksum(&self, symbols: impl IntoIterator<Item = u32>) -> Result<()> {
+        let agrees = Archive::checksum(symbols) == self.checksum;
+        ensure!(agrees, "is corrupt: its checksum does not agree");
+        Ok(())
+    }
+
     /// Refuses names that differ in their ending only: restored, one would overwrite the other.
     ///
     /// # Errors
@@ -65,6 +75,18 @@ impl Archive {
             hash.update(symbol.to_le_bytes());
         }
         hex(&hash.finalize()[..8])
+    }
+
+    /// Reads the bytes of a file, as [`Archive::from_bytes`], that was made with the model of that hash (64 digits, of which
+    /// the header holds 32).
+    ///
+    /// # Errors
+    /// One line on what is wrong with the bytes, or with both models.
+    pub fn of_model(bytes: &[u8], hash: &str) -> Result<Self> {
+        let archive = Self::from_bytes(bytes)?;
+        let (made, this) = (&archive.header.model, &hash[..32]);
+        ensure!(made == this, "was compressed with the model {made}, this one is {this}");
+        Ok(archive)
     }
 
     /// The file's bytes.

@@ -239,16 +239,11 @@ pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
 
 /// The images of a `.chr` file, verified against its checksum.
 pub(super) fn decompress(trained: &Trained, bytes: &[u8], machine: &Machine) -> Result<Images> {
-    let archive = Archive::from_bytes(bytes)?;
-    let Header { model, examples, shape, names, checksum, .. } = archive.header;
-    ensure!(
-        model == trained.hash[..32],
-        "was compressed with the model {model}, this one is {}",
-        &trained.hash[..32]
-    );
+    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let Header { examples, ref shape, .. } = archive.header;
     let image = trained.model.config().image();
     let wanted = [image.height, image.width, image.colours].map(|size| size as usize);
-    ensure!(shape == wanted, "holds images of {shape:?}, the model's are {wanted:?}");
+    ensure!(*shape == wanted, "holds images of {shape:?}, the model's are {wanted:?}");
     ensure!(examples <= MAX_IMAGES, "announces {examples} images, more than {MAX_IMAGES}");
     let classes = trained.model.config().classes();
     let labels = codec::unpack_uniform(
@@ -265,11 +260,8 @@ pub(super) fn decompress(trained: &Trained, bytes: &[u8], machine: &Machine) -> 
         machine.threads,
         &|n| progress.tick(n),
     )?;
-    ensure!(
-        Archive::checksum(symbols.iter().copied()) == checksum,
-        "is corrupt: its checksum does not agree"
-    );
+    archive.header.ensure_checksum(symbols.iter().copied())?;
     let mut images = Images::new(to_levels(trained, &symbols), (classes > 0).then_some(labels));
-    images.names = names;
+    images.names = archive.header.names;
     Ok(images)
 }

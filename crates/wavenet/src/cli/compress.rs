@@ -177,9 +177,7 @@ pub(super) fn compress(
         examples: clips.len(),
         shape: vec![longest],
         names: clips.iter().map(|clip| clip.name.clone()).collect(),
-        checksum: Archive::checksum(
-            clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level)),
-        ),
+        checksum: Archive::checksum(symbols_of(clips.iter().copied())),
         sections: Vec::new(),
     };
     let mut side: Vec<u8> =
@@ -188,6 +186,11 @@ pub(super) fn compress(
         side.extend(codec::pack_uniform(&speakers, config.speakers as u32));
     }
     Archive { header, side, streams }.to_bytes()
+}
+
+/// The levels of all clips, one behind the other.
+fn symbols_of<'c>(clips: impl IntoIterator<Item = &'c Clip>) -> impl Iterator<Item = u32> {
+    clips.into_iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level))
 }
 
 fn context(trained: &Trained, speakers: &[u32], lengths: &[usize]) -> SoundContext {
@@ -239,13 +242,8 @@ pub(super) fn decompress(
     threads: usize,
     quiet: bool,
 ) -> Result<Vec<Clip>> {
-    let archive = Archive::from_bytes(bytes)?;
-    let Header { model, examples, shape, names, checksum, .. } = archive.header;
-    ensure!(
-        model == trained.hash[..32],
-        "was compressed with the model {model}, this one is {}",
-        &trained.hash[..32]
-    );
+    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let Header { examples, ref shape, ref names, .. } = archive.header;
     ensure!(examples <= MAX_CLIPS, "announces {examples} clips, more than {MAX_CLIPS}");
     ensure!(names.len() == examples, "has names for {} of {examples} clips", names.len());
     let Some((lengths, packed)) = archive.side.split_at_checked(4 * examples) else {
@@ -258,7 +256,7 @@ pub(super) fn decompress(
     let total = total.with_context(|| {
         format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}")
     })?;
-    ensure!(shape == [longest], "holds clips of {shape:?} samples, its lengths say {longest}");
+    ensure!(*shape == [longest], "holds clips of {shape:?} samples, its lengths say {longest}");
     // each of L levels has a probability of at least 2^-24, so the others leave a symbol that much information
     let least_bits = (trained.model.config().levels - 1) as f64 * 2f64.powi(-24);
     let words: usize = archive.streams.iter().map(Vec::len).sum();
@@ -274,19 +272,16 @@ pub(super) fn decompress(
     let context = context(trained, &speakers, &lengths);
     let symbols = codec::decode(&engine, &context, &archive.streams, threads, &|n| ticker.tick(n))?;
     let clips: Vec<Clip> = names
-        .into_iter()
+        .iter()
         .enumerate()
         .map(|(row, name)| Clip {
-            name,
+            name: name.clone(),
             speaker: speakers.get(row).copied().unwrap_or(0),
             levels: symbols.row(row).iter().take(lengths[row]).map(|&it| it as u16).collect(),
             features: None,
             text: None,
         })
         .collect();
-    let found = Archive::checksum(
-        clips.iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level)),
-    );
-    ensure!(found == checksum, "is corrupt: its checksum does not agree");
+    archive.header.ensure_checksum(symbols_of(&clips))?;
     Ok(clips)
 }
