@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine,
     cli::ModelArgs,
+    device::physical_cores,
     plain::Plain,
     plot::spectrogram,
     run::Ticker,
@@ -23,7 +24,7 @@ use super::speaker;
 use crate::{
     data::{self, Condition, wav},
     model::{Clips, SoundContext},
-    sample::{CachedEngine, ExactEngine, FastEngine},
+    sample::{self, CachedEngine, ExactEngine, FastEngine},
     trained::Trained,
 };
 
@@ -367,10 +368,6 @@ pub(super) fn speak(
     seed: u64,
 ) -> Result<Vec<Vec<f32>>> {
     let samples = (seconds * f64::from(trained.sample_rate())) as usize;
-    let mut symbols = Array2::zeros((core_layers::Context::rows(context), samples));
-    let draws = Draws { config: SamplingConfig::default(), seed, known: 0 };
-    let engine = ExactEngine::new(&trained.model, samples)?;
-    let threads = core_layers::device::physical_cores();
-    draw_in_parallel(&engine, context, symbols.view_mut(), draws, threads, &|_| {});
+    let symbols = sample::speak(&trained.model, context, samples, seed, physical_cores())?;
     Ok(sound(trained, symbols.view()))
 }

@@ -43,16 +43,7 @@ impl<'p> ExactStepper<'p> {
         let room = |linear: &Linear<Packed>| Buffer::new(linear.bias.len() * lanes);
         let starts = plan.layers.iter().map(|layer| {
             let mut start = room(&layer.gates);
-            kernel.fill(&layer.gates.bias, 1, &mut start, 0);
-            if let (Some(table), Some(speakers)) = (&layer.speaker, context.speakers()) {
-                let outs = layer.gates.bias.len();
-                for (lane, &speaker) in speakers.iter().enumerate() {
-                    for (out, added) in table[speaker as usize * outs..][..outs].iter().enumerate()
-                    {
-                        start[out * lanes + lane] += added;
-                    }
-                }
-            }
+            layer.start(kernel, context.speakers(), &mut start);
             start
         });
         let rings = plan

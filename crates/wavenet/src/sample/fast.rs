@@ -74,19 +74,10 @@ impl<'p> FastStepper<'p> {
             |linear: &Linear<Packed>| Buffer::new(count * linear.weights.padded_outs() * lanes);
         let starts = plan.layers.iter().map(|layer| {
             let mut start = room(&layer.gates);
-            let outs = layer.gates.bias.len();
             let width = layer.gates.weights.padded_outs() * lanes;
             for (group, start) in groups.iter().zip(start.chunks_exact_mut(width)) {
-                plain.fill(&layer.gates.bias, 1, start, 0);
-                let (Some(table), Some(speakers)) = (&layer.speaker, context.speakers()) else {
-                    continue;
-                };
-                for (lane, &speaker) in speakers[group.voices.clone()].iter().enumerate() {
-                    for (out, added) in table[speaker as usize * outs..][..outs].iter().enumerate()
-                    {
-                        start[out * lanes + lane] += added;
-                    }
-                }
+                let speakers = context.speakers().map(|all| &all[group.voices.clone()]);
+                layer.start(plain, speakers, start);
             }
             start
         });

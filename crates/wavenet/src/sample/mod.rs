@@ -14,12 +14,14 @@ use std::sync::Arc;
 pub use cached::CachedEngine;
 
 use core_layers::{
-    ConfigError, Engine, Layout, Stepper,
+    ConfigError, Context as _, Engine, Layout, Stepper,
     kernels::{
         bf16,
         exact::{self as kernel, Variant},
     },
+    sampling::{Draws, SamplingConfig, draw_in_parallel},
 };
+use ndarray::Array2;
 
 use crate::model::{SoundContext, WaveNet};
 use exact::ExactStepper;
@@ -105,6 +107,24 @@ impl Engine for FastEngine {
     fn stepper<'a>(&'a self, context: &SoundContext) -> Box<dyn Stepper + 'a> {
         Box::new(FastStepper::new(&self.plan, self.variant, context))
     }
+}
+
+/// Levels `[rows, samples]` of the network's own distribution by the exact engine, sample by sample on `threads` threads.
+///
+/// # Errors
+/// If `CHAINRULE_SIMD` names no variant.
+pub fn speak(
+    model: &WaveNet,
+    context: &SoundContext,
+    samples: usize,
+    seed: u64,
+    threads: usize,
+) -> Result<Array2<u32>, ConfigError> {
+    let mut levels = Array2::zeros((context.rows(), samples));
+    let draws = Draws { config: SamplingConfig::default(), seed, known: 0 };
+    let engine = ExactEngine::new(model, samples)?;
+    draw_in_parallel(&engine, context, levels.view_mut(), draws, threads, &|_| {});
+    Ok(levels)
 }
 
 #[cfg(test)]

@@ -85,6 +85,20 @@ pub(super) struct Layer<P> {
     pub(super) residual: Option<Linear<P>>, // G -> R
 }
 
+impl<P> Layer<P> {
+    /// Writes bias and speaker of each lane: `[2 G][lanes]`.
+    pub(super) fn start(&self, kernel: exact::Kernel, speakers: Option<&[u32]>, to: &mut [f32]) {
+        kernel.fill(&self.gates.bias, 1, to, 0);
+        let (Some(table), Some(speakers)) = (&self.speaker, speakers) else { return };
+        let (outs, lanes) = (self.gates.bias.len(), kernel.lanes());
+        for (lane, &speaker) in speakers.iter().enumerate() {
+            for (out, added) in table[speaker as usize * outs..][..outs].iter().enumerate() {
+                to[out * lanes + lane] += added;
+            }
+        }
+    }
+}
+
 /// How a level enters.
 #[derive(Debug)]
 pub(super) enum First {

@@ -1,21 +1,14 @@
 //! What a network says while it learns: a WAV file and its spectrogram at each save.
 
 use anyhow::{Context as _, Result};
-use core_layers::{
-    Context as _, Engine as _,
-    device::physical_cores,
-    plot::spectrogram,
-    run::RunFolder,
-    sampling::{Draws, SamplingConfig, draw_in_parallel},
-};
-use ndarray::Array2;
+use core_layers::{device::physical_cores, plot::spectrogram, run::RunFolder};
 
 use crate::{
     config::Run,
     data::{Dataset, wav},
     evaluate,
     model::{SoundContext, WaveNet},
-    sample::ExactEngine,
+    sample::speak,
 };
 
 /// Clips of the run's `num_samples` voices, one after the other, in `samples/`; speakers in turn, conditions those of
@@ -42,12 +35,8 @@ pub(super) fn draw(
         context = context
             .with_speakers((0..rows as u32).map(|row| row % run.model.speakers as u32).collect());
     }
-    debug_assert_eq!(context.rows(), rows);
-    let engine = ExactEngine::new(model, samples)?;
-    let mut levels = Array2::zeros((rows, engine.layout().len()));
-    let draws = Draws { config: SamplingConfig::default(), seed: run.train.seed, known: 0 };
     let threads = if run.train.threads == 0 { physical_cores() } else { run.train.threads };
-    draw_in_parallel(&engine, &context, levels.view_mut(), draws, threads, &|_| {});
+    let levels = speak(model, &context, samples, run.train.seed, threads)?;
     let quantizer = run.data.quantizer();
     let sound: Vec<f32> = levels.iter().map(|&level| quantizer.decode(level as u16)).collect();
     let samples = folder.file("samples");
