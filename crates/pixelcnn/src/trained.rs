@@ -7,10 +7,14 @@ pub use core_layers::checkpoint::Weights;
 use core_layers::{checkpoint::Checkpoint, optim, run, training};
 use tch::{Device, nn};
 
-use crate::{config::Run, data::Dataset, model::Model};
+use crate::{
+    config::{ModelConfig, Run},
+    data::{DataConfig, Dataset},
+    model::Model,
+};
 
 /// What a checkpoint of this crate says of itself.
-pub type About = training::About<Run>;
+pub type About = training::About<ModelConfig, DataConfig>;
 
 /// Before the first step of `run` on `dataset`.
 pub(crate) fn about(run: &Run, dataset: &Dataset) -> About {

@@ -7,10 +7,14 @@ pub use core_layers::checkpoint::Weights;
 use core_layers::{checkpoint::Checkpoint, optim, run, training};
 use tch::{Device, nn};
 
-use crate::{config::Run, data::Dataset, model::WaveNet};
+use crate::{
+    config::{Run, WaveNetConfig},
+    data::{DataConfig, Dataset},
+    model::WaveNet,
+};
 
 /// What a checkpoint says of itself; its labels are the speakers.
-pub type About = training::About<Run>;
+pub type About = training::About<WaveNetConfig, DataConfig>;
 
 /// Before the first step of `run` on `dataset`.
 pub(crate) fn about(run: &Run, dataset: &Dataset) -> About {

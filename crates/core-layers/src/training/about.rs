@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::RunConfig;
+use super::{Architecture, Part, Run};
 use crate::checkpoint::Checkpoint;
 
 /// What a checkpoint says of itself: its run, its data, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct About<R> {
+pub struct About<M, D> {
     /// Model, data and training.
-    pub run: R,
+    pub run: Run<M, D>,
     /// Name of the data set.
     pub dataset: String,
     /// How its examples were made and split.
@@ -27,13 +27,13 @@ pub struct About<R> {
     pub valid_nats: Option<f64>,
 }
 
-impl<R: RunConfig> About<R> {
+impl<M: Architecture, D: Part> About<M, D> {
     /// Puts it into a checkpoint's metadata.
     ///
     /// # Errors
     /// None that a serialisable configuration can give.
     pub fn write(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        checkpoint.metadata.insert("architecture".into(), R::ARCHITECTURE.into());
+        checkpoint.metadata.insert("architecture".into(), M::NAME.into());
         checkpoint.metadata.insert("about".into(), serde_json::to_string(self)?);
         Ok(())
     }
@@ -44,7 +44,7 @@ impl<R: RunConfig> About<R> {
     /// One line on a checkpoint of another crate, one without metadata, or a model that cannot be built.
     pub fn read(checkpoint: &Checkpoint, path: &Path) -> Result<Self> {
         let path = path.display();
-        let wanted = R::ARCHITECTURE;
+        let wanted = M::NAME;
         match checkpoint.metadata.get("architecture") {
             Some(found) if found == wanted => {}
             Some(other) => {
@@ -60,7 +60,7 @@ impl<R: RunConfig> About<R> {
             .with_context(|| format!("{path}: has no metadata \"about\""))?;
         let about: Self =
             serde_json::from_str(about).with_context(|| format!("{path}: metadata \"about\""))?;
-        about.run.validate_model().with_context(|| format!("{path}"))?;
+        about.run.model.validate().with_context(|| format!("{path}"))?;
         Ok(about)
     }
 }

@@ -6,33 +6,18 @@
 mod about;
 mod config;
 mod report;
+mod run;
 mod state;
 mod window;
 
 pub use about::About;
 pub use config::TrainConfig;
-pub use report::{Ending, Report, ReportBar};
+pub use report::{Ending, Report, watch};
+pub use run::{Architecture, Part, Run};
 pub use state::TrainState;
 pub use window::Window;
 
-use serde::{Serialize, de::DeserializeOwned};
-
-use crate::{ConfigError, random};
-
-/// The configuration of a run: what `config.json` and the checkpoints of a model crate hold.
-pub trait RunConfig: Clone + Serialize + DeserializeOwned {
-    /// What marks a checkpoint as the crate's.
-    const ARCHITECTURE: &'static str;
-
-    /// Its training.
-    fn train(&self) -> &TrainConfig;
-
-    /// Checks what a foreign checkpoint says of its model, before anything is made from it.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first bad field.
-    fn validate_model(&self) -> Result<(), ConfigError>;
-}
+use crate::random;
 
 /// Seeds libtorch's generator for a micro-batch: dropout depends on the step, not on what happened since the process
 /// started.

@@ -1,6 +1,13 @@
 //! What a training loop says while it lasts and when it ends.
 
-use crate::{likelihood::Likelihood, run::Progress};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::{
+    likelihood::Likelihood,
+    run::{Interrupt, Interrupted, Progress},
+};
 
 /// What a run says while it lasts.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,21 +44,53 @@ pub enum Ending {
     },
 }
 
+impl Ending {
+    /// An error where the run can be resumed: by `program train --resume PATH`.
+    ///
+    /// # Errors
+    /// [`Interrupted`] for [`Ending::Stopped`].
+    pub fn finished(self, program: &str, path: &Path) -> Result<(), Interrupted> {
+        match self {
+            Self::Finished => Ok(()),
+            Self::Stopped { step } => {
+                let resume = format!("`{program} train --resume {}`", path.display());
+                Err(Interrupted { step, resume })
+            }
+        }
+    }
+}
+
+/// Calls `train` with what asks whether to stop (Ctrl-C) and what takes its reports, which go to a progress bar over
+/// `num_steps` (none when `quiet`).
+///
+/// # Errors
+/// Whatever `train` says, and signals that cannot be handled.
+pub fn watch(
+    label: &str,
+    num_steps: u64,
+    quiet: bool,
+    train: impl FnOnce(&dyn Fn() -> bool, &mut dyn FnMut(Report)) -> anyhow::Result<Ending>,
+) -> anyhow::Result<Ending> {
+    let interrupt = Interrupt::install().context("installing signal handlers")?;
+    let mut bar = ReportBar::new(label, num_steps, quiet);
+    let ending = train(&|| interrupt.requested(), &mut |report| bar.show(report))?;
+    bar.progress.finish();
+    Ok(ending)
+}
+
 /// Reports on a progress bar, in bits per dimension.
 #[derive(Debug)]
-pub struct ReportBar {
+struct ReportBar {
     progress: Progress,
     best: String,
 }
 
 impl ReportBar {
-    /// A bar over all the steps of a run; shows nothing when `quiet`.
-    pub fn new(label: &str, num_steps: u64, quiet: bool) -> Self {
+    fn new(label: &str, num_steps: u64, quiet: bool) -> Self {
         Self { progress: Progress::new(label, 0, num_steps, quiet), best: String::new() }
     }
 
-    /// Shows a report.
-    pub fn show(&mut self, report: Report) {
+    fn show(&mut self, report: Report) {
         match report {
             Report::Step { step, bits_per_dim } => {
                 let best = &self.best;
@@ -65,10 +104,5 @@ impl ReportBar {
             }
             Report::Warning(line) => self.progress.note(&format!("warning: {line}")),
         }
-    }
-
-    /// Leaves one last line.
-    pub fn finish(self) {
-        self.progress.finish();
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use tch::{Tensor, nn};
 
-use super::{About, Report, RunConfig, TrainConfig};
+use super::{About, Architecture, Part, Report, TrainConfig};
 use crate::{
     checkpoint::{Checkpoint, Weights, write_atomic},
     optim::{self, AdamW, AdamWConfig, Ema},
@@ -17,19 +17,19 @@ const ADAM: &str = "adam.";
 
 /// A run between two steps: weights, `AdamW`'s moments, the moving average, and what the next checkpoint will say.
 #[derive(Debug)]
-pub struct TrainState<'r, R> {
+pub struct TrainState<'r, M, D> {
     folder: &'r RunFolder,
-    about: About<R>,
+    about: About<M, D>,
     weights: BTreeMap<String, Tensor>,
     optimiser: AdamW,
     ema: Option<Ema>,
 }
 
-impl<'r, R: RunConfig> TrainState<'r, R> {
+impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
     /// Before the first step of `about.run` on the weights in `vs`.
-    pub fn new(folder: &'r RunFolder, vs: &nn::VarStore, about: About<R>) -> Self {
+    pub fn new(folder: &'r RunFolder, vs: &nn::VarStore, about: About<M, D>) -> Self {
         let weights = optim::parameters(vs);
-        let config = about.run.train();
+        let config = &about.run.train;
         let adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
         Self {
             optimiser: AdamW::new(&weights, adam),
@@ -41,7 +41,7 @@ impl<'r, R: RunConfig> TrainState<'r, R> {
     }
 
     /// What the last save said, or would have said before the first step.
-    pub fn about(&self) -> &About<R> {
+    pub fn about(&self) -> &About<M, D> {
         &self.about
     }
 
@@ -61,7 +61,7 @@ impl<'r, R: RunConfig> TrainState<'r, R> {
 
     fn restore(&mut self, path: &Path, report: &mut dyn FnMut(Report)) -> Result<()> {
         let checkpoint = Checkpoint::load(path)?;
-        let about = About::<R>::read(&checkpoint, path)?;
+        let about = About::<M, D>::read(&checkpoint, path)?;
         ensure!(
             about.data_hash == self.about.data_hash,
             "{}: was trained on other data: {}, now {}",
@@ -69,7 +69,7 @@ impl<'r, R: RunConfig> TrainState<'r, R> {
             about.protocol,
             self.about.protocol
         );
-        for line in changes(about.run.train(), self.about.run.train()) {
+        for line in changes(&about.run.train, &self.about.run.train) {
             report(Report::Warning(line));
         }
         checkpoint.copy_into(path, Weights::Raw.prefix(), &self.weights)?;
@@ -97,7 +97,7 @@ impl<'r, R: RunConfig> TrainState<'r, R> {
             "the loss is {loss} at step {step}; the last good state is {}; try a lower learning rate (now {rate})",
             self.last_good()
         );
-        let limit = self.about.run.train().clip_norm;
+        let limit = self.about.run.train.clip_norm;
         let norm = self.optimiser.clip(if limit > 0. { limit } else { f64::INFINITY });
         self.optimiser.step(rate);
         if let Some(ema) = &mut self.ema {
@@ -166,28 +166,28 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::ConfigError;
+    use crate::{ConfigError, training::Run};
 
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    struct Line {
-        train: TrainConfig,
-    }
+    struct Line;
 
-    impl RunConfig for Line {
-        const ARCHITECTURE: &'static str = "line";
-
-        fn train(&self) -> &TrainConfig {
-            &self.train
-        }
-
-        fn validate_model(&self) -> Result<(), ConfigError> {
+    impl Part for Line {
+        fn validate(&self) -> Result<(), ConfigError> {
             Ok(())
         }
     }
 
-    fn about(threads: usize, data_hash: &str) -> About<Line> {
+    impl Architecture for Line {
+        const NAME: &'static str = "line";
+    }
+
+    fn about(threads: usize, data_hash: &str) -> About<Line, Line> {
         About {
-            run: Line { train: TrainConfig { threads, ..TrainConfig::default() } },
+            run: Run {
+                model: Line,
+                data: Line,
+                train: TrainConfig { threads, ..TrainConfig::default() },
+            },
             dataset: "points".into(),
             protocol: "all".into(),
             label_names: Vec::new(),
@@ -203,7 +203,7 @@ mod tests {
         (vs, slope)
     }
 
-    fn learn(state: &mut TrainState<'_, Line>, slope: &Tensor, step: u64) -> Result<f64> {
+    fn learn(state: &mut TrainState<'_, Line, Line>, slope: &Tensor, step: u64) -> Result<f64> {
         state.zero_grad();
         let loss = (slope - 1.).square().sum(Kind::Float);
         loss.backward();

@@ -12,45 +12,27 @@ pub use presets::{PRESETS, preset};
 
 use core_layers::{
     ConfigError,
-    training::{RunConfig, TrainConfig},
+    training::{self, Architecture, Part},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::data::DataConfig;
 
-/// A model, its images and its training: what `config.json` of a run holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    /// The network.
-    pub model: ModelConfig,
-    /// The images.
-    pub data: DataConfig,
-    /// The training.
-    pub train: TrainConfig,
-}
+/// A model, its images and its training.
+pub type Run = training::Run<ModelConfig, DataConfig>;
 
-impl Run {
-    /// Checks everything that can be known before images are read.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first bad field.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.model.validate()?;
-        self.data.validate()?;
-        self.train.validate()
+impl Part for ModelConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
     }
 }
 
-impl RunConfig for Run {
-    const ARCHITECTURE: &'static str = "pixelcnn";
+impl Architecture for ModelConfig {
+    const NAME: &'static str = "pixelcnn";
+}
 
-    fn train(&self) -> &TrainConfig {
-        &self.train
-    }
-
-    fn validate_model(&self) -> Result<(), ConfigError> {
-        self.model.validate()
+impl Part for DataConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
     }
 }
 

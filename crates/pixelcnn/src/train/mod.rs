@@ -14,8 +14,8 @@ use core_layers::{
 use tch::{Device, nn};
 
 use crate::{
-    config::Run,
-    data::{self, Dataset, Images},
+    config::{ModelConfig, Run},
+    data::{self, DataConfig, Dataset, Images},
     evaluate,
     model::Model,
     trained::about,
@@ -28,7 +28,7 @@ struct State<'r> {
     dataset: &'r Dataset,
     device: Device,
     model: Model,
-    weights: TrainState<'r, Run>,
+    weights: TrainState<'r, ModelConfig, DataConfig>,
 }
 
 /// Trains `run` in `folder`, from its last save if there is one. `stop` is asked after each step.

@@ -1,12 +1,12 @@
 //! `train`: a preset, a configuration file or a run to be resumed, with flags laid over it.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
     overrides::{Overrides, StartArgs},
-    run::{Interrupt, Interrupted, RunFolder},
-    training::{Ending, ReportBar, TrainConfig},
+    run::RunFolder,
+    training::{self, Ending, TrainConfig},
 };
 
 use crate::{
@@ -48,25 +48,16 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     run.validate()?;
     let folder = args.start.folder()?;
     let path = folder.path();
-    match watch(&run, &folder, args.quiet)? {
-        Ending::Finished => {
-            println!("{}", path.display());
-            Ok(())
-        }
-        Ending::Stopped { step } => {
-            let resume = format!("`wavenet train --resume {}`", path.display());
-            Err(Interrupted { step, resume }.into())
-        }
-    }
+    watch(&run, &folder, args.quiet)?.finished("wavenet", path)?;
+    println!("{}", path.display());
+    Ok(())
 }
 
 /// Trains under a progress bar.
 pub(super) fn watch(run: &Run, folder: &RunFolder, quiet: bool) -> Result<Ending> {
-    let interrupt = Interrupt::install().context("installing signal handlers")?;
-    let mut bar = ReportBar::new("wavenet", run.train.num_steps, quiet);
-    let ending = train(run, folder, &|| interrupt.requested(), &mut |report| bar.show(report))?;
-    bar.finish();
-    Ok(ending)
+    training::watch("wavenet", run.train.num_steps, quiet, |stop, report| {
+        train(run, folder, stop, report)
+    })
 }
 
 impl TrainArgs {

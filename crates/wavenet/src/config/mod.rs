@@ -7,44 +7,29 @@ pub use core_layers::training::TrainConfig;
 pub use model::{Head, Input, WaveNetConfig};
 pub use presets::{PRESETS, preset};
 
-use core_layers::{ConfigError, training::RunConfig};
-use serde::{Deserialize, Serialize};
+use core_layers::{
+    ConfigError,
+    training::{self, Architecture, Part},
+};
 
 use crate::data::DataConfig;
 
-/// A network, its sound and its training: what `config.json` of a run holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    /// The network.
-    pub model: WaveNetConfig,
-    /// The sound.
-    pub data: DataConfig,
-    /// The training; an example is a window of a clip.
-    pub train: TrainConfig,
-}
+/// A network, its sound and its training, in which an example is a window of a clip.
+pub type Run = training::Run<WaveNetConfig, DataConfig>;
 
-impl Run {
-    /// Checks everything that can be known before sound is read.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the first bad field.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.model.validate()?;
-        self.data.validate()?;
-        self.train.validate()
+impl Part for WaveNetConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
     }
 }
 
-impl RunConfig for Run {
-    const ARCHITECTURE: &'static str = "wavenet";
+impl Architecture for WaveNetConfig {
+    const NAME: &'static str = "wavenet";
+}
 
-    fn train(&self) -> &TrainConfig {
-        &self.train
-    }
-
-    fn validate_model(&self) -> Result<(), ConfigError> {
-        self.model.validate()
+impl Part for DataConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.validate()
     }
 }
 
