@@ -50,6 +50,35 @@ impl ModelArgs {
     }
 }
 
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder of what it makes.
+    #[arg(long, value_name = "DIR", default_value = DEMO)]
+    pub out: PathBuf,
+    /// Twenty steps of each model, to see that everything runs; made in DIR/quick, so that what a real demo made stays.
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Where a demo makes what it makes, unless told otherwise.
+const DEMO: &str = "demo";
+
+impl Default for DemoArgs {
+    fn default() -> Self {
+        Self { out: DEMO.into(), quick: false }
+    }
+}
+
+impl DemoArgs {
+    /// The same, with the folder of a quick demo inside that of a real one.
+    #[must_use]
+    pub fn placed(&self) -> Self {
+        let out = if self.quick { self.out.join("quick") } else { self.out.clone() };
+        Self { out, quick: self.quick }
+    }
+}
+
 /// What a flag such as `--class` names by a label's name or its number: an index below `count`.
 ///
 /// `plural` is what a model without labels has none of: `classes`, `speakers`.

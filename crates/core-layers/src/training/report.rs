@@ -1,6 +1,6 @@
 //! What a training loop says while it lasts and when it ends.
 
-use std::path::Path;
+use std::{f64::consts::LN_2, path::Path};
 
 use anyhow::Context as _;
 
@@ -30,6 +30,19 @@ pub enum Report {
     },
     /// Something that a person should know.
     Warning(String),
+}
+
+impl Report {
+    /// A warning where validation is below what is possible by more than four standard errors: then the model sees what it
+    /// predicts. `entropy_nats` is that of one dimension of the data.
+    pub fn leak(valid: &Likelihood, entropy_nats: f64) -> Option<Self> {
+        let (found, floor) = (valid.bits_per_dim, entropy_nats / LN_2);
+        (found + 4. * valid.bits_per_dim_se < floor).then(|| {
+            Self::Warning(format!(
+                "validation is at {found:.4} bits per dimension, below the data's entropy of {floor:.4}: does the model see what it predicts?"
+            ))
+        })
+    }
 }
 
 /// How a run ended.
@@ -104,5 +117,21 @@ impl ReportBar {
             }
             Report::Warning(line) => self.progress.note(&format!("warning: {line}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::likelihood::Tally;
+
+    #[test]
+    fn a_loss_below_the_entropy_is_a_leak_and_one_near_it_is_not() {
+        let mut tally = Tally::default();
+        tally.add([9.8, 10., 10.2]);
+        let valid = tally.likelihood(10); // 1 nat a dimension, +- 0.012
+        assert_eq!(Report::leak(&valid, 1.02), None);
+        let Some(Report::Warning(line)) = Report::leak(&valid, 1.1) else { panic!("no warning") };
+        assert!(line.contains("at 1.4427 bits per dimension"), "{line}");
     }
 }

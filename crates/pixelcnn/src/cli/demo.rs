@@ -1,13 +1,13 @@
 //! The demo: a class-conditional Gated PixelCNN and a NADE on the embedded digits, measured against compressors, with
 //! pictures.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
-use clap::Args;
 use core_layers::{
     autocast::Precision,
     bayes,
+    cli::DemoArgs,
     plot::learning_curve,
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
@@ -31,27 +31,9 @@ use crate::{
     trained::{Trained, Weights},
 };
 
-/// Flags of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Folder of what it makes.
-    #[arg(long, value_name = "DIR", default_value = "demo")]
-    out: PathBuf,
-    /// Twenty steps of each model, to see that everything runs; made in DIR/quick, so that a real demo's pictures stay.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Default for DemoArgs {
-    fn default() -> Self {
-        Self { out: "demo".into(), quick: false }
-    }
-}
-
 /// Runs the demo.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
-    let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
-    let args = &DemoArgs { out, quick: args.quick };
+    let args = &args.placed();
     println!(
         "The demo: images of handwritten digits, one value at a time, on two cores in about three minutes."
     );

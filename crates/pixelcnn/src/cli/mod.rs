@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use core_layers::{
     ConfigError,
-    cli::{ModelArgs, label},
+    cli::{DemoArgs, ModelArgs, label},
 };
 use tch::Device;
 
@@ -40,7 +40,7 @@ pub enum Command {
     /// Describe a checkpoint or a preset.
     Info(audit::InfoArgs),
     /// Train on the embedded digits, compress them, draw some: what runs where no command is given.
-    Demo(demo::DemoArgs),
+    Demo(DemoArgs),
 }
 
 /// Carries out `command`, or the demo.
@@ -61,7 +61,7 @@ pub fn run(command: Option<Command>) -> Result<()> {
         Some(Command::Audit(args)) => audit::run(&args),
         Some(Command::Info(args)) => audit::info(&args),
         Some(Command::Demo(args)) => demo::run(&args),
-        None => demo::run(&demo::DemoArgs::default()),
+        None => demo::run(&DemoArgs::default()),
     }
 }
 

@@ -94,7 +94,10 @@ pub fn train(
                 ],
             )?;
             metrics.sync()?;
-            state.warn_of_a_leak(&valid, report);
+            let entropy_nats = dataset.entropy_nats.map(|nats| nats / dims);
+            if let Some(warning) = entropy_nats.and_then(|nats| Report::leak(&valid, nats)) {
+                report(warning);
+            }
             let is_best = state.weights.save(step, valid.nats)?;
             state.draw(step)?;
             report(Report::Saved { step, valid, is_best });
@@ -167,18 +170,6 @@ impl<'r> State<'r> {
         let drawn = pictures::draw(&self.model, self.folder, step, self.run.train.num_samples);
         self.weights.swap();
         drawn
-    }
-
-    /// A loss below what is possible means that the model sees what it predicts.
-    fn warn_of_a_leak(&self, valid: &Likelihood, report: &mut dyn FnMut(Report)) {
-        if let Some(floor) = self.dataset.entropy_nats
-            && valid.nats + 4. * valid.nats_se < floor
-        {
-            report(Report::Warning(format!(
-                "validation is at {:.3} nats per image, below the data's entropy of {floor:.3}: does the model see what it predicts?",
-                valid.nats
-            )));
-        }
     }
 }
 

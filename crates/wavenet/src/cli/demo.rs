@@ -1,11 +1,9 @@
 //! The demo: a small WaveNet on the embedded voice, measured against compressors, with sounds and pictures.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail, ensure};
-use clap::Args;
 use core_layers::{
     checkpoint::write_atomic,
+    cli::DemoArgs,
     device::physical_cores,
     plot::{learning_curve, spectrogram},
     run::{METRICS, RunFolder},
@@ -28,27 +26,9 @@ use crate::{
     trained::{Trained, Weights},
 };
 
-/// Flags of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Folder of what it makes.
-    #[arg(long, value_name = "DIR", default_value = "demo")]
-    out: PathBuf,
-    /// Twenty steps, to see that everything runs; made in DIR/quick, so that a real demo's sounds stay.
-    #[arg(long)]
-    quick: bool,
-}
-
-impl Default for DemoArgs {
-    fn default() -> Self {
-        Self { out: "demo".into(), quick: false }
-    }
-}
-
 /// Runs the demo.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
-    let out = if args.quick { args.out.join("quick") } else { args.out.clone() };
-    let args = &DemoArgs { out, quick: args.quick };
+    let args = &args.placed();
     println!("The demo: recorded speech, one sample at a time, on two cores in about two minutes.");
     println!(
         "All commands: wavenet --help. Everything it makes goes to {}/.\n",

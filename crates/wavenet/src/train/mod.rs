@@ -89,7 +89,10 @@ pub fn train(
                 ],
             )?;
             metrics.sync()?;
-            warn_of_a_leak(&dataset, &valid, report);
+            if let Some(warning) = dataset.entropy_nats.and_then(|nats| Report::leak(&valid, nats))
+            {
+                report(warning);
+            }
             let is_best = state.save(step, valid.nats)?;
             state.swap();
             let drawn = sounds::draw(run, &model, &dataset, folder, step);
@@ -141,19 +144,6 @@ fn validate(run: &Run, model: &WaveNet, dataset: &Dataset, device: Device) -> Li
     let clips = &all[..count];
     let dims: Vec<usize> = clips.iter().map(|clip| clip.levels.len()).collect();
     evaluate::nats(model, clips, device, &mut |_| {}).likelihood_of(&dims)
-}
-
-/// A loss below what is possible means that the network sees what it predicts.
-fn warn_of_a_leak(dataset: &Dataset, valid: &Likelihood, report: &mut dyn FnMut(Report)) {
-    if let Some(floor) = dataset.entropy_nats
-        && (valid.bits_per_dim + 4. * valid.bits_per_dim_se) * LN_2 < floor
-    {
-        report(Report::Warning(format!(
-            "validation is at {:.4} bits per sample, below the data's entropy of {:.4}: does the model see what it predicts?",
-            valid.bits_per_dim,
-            floor / LN_2
-        )));
-    }
 }
 
 /// Refuses data that the network cannot hold.
