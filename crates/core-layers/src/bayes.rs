@@ -27,9 +27,76 @@ pub fn wilson(successes: usize, trials: usize) -> (f64, f64, f64) {
     (share, centre - half, centre + half)
 }
 
+/// Index of the greatest; the last of equals, 0 of none.
+pub fn likeliest(log_probs: &[f64]) -> usize {
+    (0..log_probs.len()).max_by(|&a, &b| log_probs[a].total_cmp(&log_probs[b])).unwrap_or(0)
+}
+
+/// Examples given to their likeliest class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classified {
+    /// Examples of each class (rows) that were taken for each (columns).
+    pub confusion: Vec<Vec<usize>>,
+    /// Mean `-log p(y | x)` of the true classes, nats.
+    pub label_nats: f64,
+}
+
+impl Classified {
+    /// From `-log p(x | y)` of every example and class, and the true classes.
+    ///
+    /// # Panics
+    /// If a class has no nats.
+    pub fn new(nats: &[Vec<f64>], labels: &[u32], num_classes: usize) -> Self {
+        let mut confusion = vec![vec![0; num_classes]; num_classes];
+        let mut label_nats = 0.;
+        for (nats, &label) in nats.iter().zip(labels) {
+            let posterior = posterior(nats);
+            confusion[label as usize][likeliest(&posterior)] += 1;
+            label_nats -= posterior[label as usize];
+        }
+        Self { confusion, label_nats: label_nats / labels.len() as f64 }
+    }
+
+    /// Examples.
+    pub fn count(&self) -> usize {
+        self.confusion.iter().flatten().sum()
+    }
+
+    /// Examples that were given to their own class.
+    pub fn right(&self) -> usize {
+        self.confusion.iter().enumerate().map(|(class, row)| row[class]).sum()
+    }
+
+    /// Share of right ones and its 95 % interval, see [`wilson`].
+    pub fn accuracy(&self) -> (f64, f64, f64) {
+        wilson(self.right(), self.count())
+    }
+
+    /// The confusion as lines of text, a name and a row each.
+    pub fn table(&self, names: &[String]) -> String {
+        let row = |(name, row): (&String, &Vec<usize>)| {
+            let counts: Vec<String> = row.iter().map(|count| format!("{count:6}")).collect();
+            format!("{name:>12}{}", counts.concat())
+        };
+        names.iter().zip(&self.confusion).map(row).collect::<Vec<_>>().join("\n")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_are_counted_by_what_they_were_taken_for() {
+        let nats = [vec![1., 2.], vec![3., 1.], vec![1., 5.]];
+        let classified = Classified::new(&nats, &[0, 1, 1], 2);
+        assert_eq!(classified.confusion, [[1, 0], [1, 1]]);
+        assert_eq!((classified.right(), classified.count()), (2, 3));
+        let nats: f64 = [1., 2., 4.].iter().map(|gap: &f64| (-gap).exp().ln_1p()).sum();
+        assert!((classified.label_nats - (nats + 4.) / 3.).abs() < 1e-12);
+        let names = ["a", "b"].map(str::to_owned);
+        assert_eq!(classified.table(&names), "           a     1     0\n           b     1     1");
+    }
 
     #[test]
     fn bayes_turns_nats_into_probabilities() {

@@ -8,6 +8,7 @@ mod config;
 mod report;
 mod run;
 mod state;
+mod trained;
 mod window;
 
 pub use about::About;
@@ -15,6 +16,7 @@ pub use config::TrainConfig;
 pub use report::{Ending, Report, watch};
 pub use run::{Architecture, Part, Run};
 pub use state::TrainState;
+pub use trained::{Network, Trained};
 pub use window::Window;
 
 use crate::random;

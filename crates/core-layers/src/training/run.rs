@@ -18,6 +18,9 @@ pub trait Part: Clone + Serialize + DeserializeOwned {
 pub trait Architecture: Part {
     /// What marks a checkpoint as the crate's.
     const NAME: &'static str;
+
+    /// Parameters of the model at the least: what a checkpoint must hold before they are allocated.
+    fn least_parameters(&self) -> i64;
 }
 
 /// A model, its data and its training: what `config.json` of a run holds.

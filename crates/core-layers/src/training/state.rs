@@ -179,6 +179,10 @@ mod tests {
 
     impl Architecture for Line {
         const NAME: &'static str = "line";
+
+        fn least_parameters(&self) -> i64 {
+            1
+        }
     }
 
     fn about(threads: usize, data_hash: &str) -> About<Line, Line> {

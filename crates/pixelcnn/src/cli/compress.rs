@@ -7,6 +7,7 @@ use clap::Args;
 use core_layers::{
     Engine,
     autocast::Precision,
+    bayes,
     checkpoint::write_atomic,
     cli::ModelArgs,
     codec::{self, Archive, Header},
@@ -147,12 +148,9 @@ fn context(labels: &[u32], rows: usize) -> ImageContext {
 
 /// The class under which each image is likeliest, and so smallest.
 fn likeliest(trained: &Trained, images: &Images, machine: &Machine) -> Vec<u32> {
-    let least = |nats: &Vec<f64>| {
-        nats.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |it| it.0 as u32)
-    };
     let _autocast = machine.precision.autocast(machine.device);
     let nats = evaluate::nats_by_class(&trained.model, images, machine.device, &mut |_| {});
-    nats.iter().map(least).collect()
+    nats.iter().map(|nats| bayes::likeliest(&bayes::posterior(nats)) as u32).collect()
 }
 
 /// Pictures, or the array of a single .npy file.

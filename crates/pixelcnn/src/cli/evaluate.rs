@@ -194,22 +194,8 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let nats =
         evaluate::nats_by_class(&trained.model, images, device, &mut |count| ticker.tick(count));
     drop(ticker);
-    let posteriors: Vec<Vec<f64>> = nats.iter().map(|nats| bayes::posterior(nats)).collect();
-    let likeliest = |posterior: &[f64]| {
-        posterior
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1))
-            .map_or(0, |(class, _)| class as u32)
-    };
-    let mut confusion = vec![vec![0usize; classes as usize]; classes as usize];
-    let mut class_nats = Tally::default();
-    for (posterior, &label) in posteriors.iter().zip(labels) {
-        confusion[label as usize][likeliest(posterior) as usize] += 1;
-        class_nats.add([-posterior[label as usize]]);
-    }
-    let right: usize = (0..classes as usize).map(|class| confusion[class][class]).sum();
-    let (accuracy, low, high) = bayes::wilson(right, images.len());
+    let classified = bayes::Classified::new(&nats, labels, classes as usize);
+    let (accuracy, low, high) = classified.accuracy();
     let mut marginal = Tally::default();
     marginal.add(nats.iter().map(|nats| bayes::marginal(nats)));
     let marginal = marginal.likelihood(images.dims());
@@ -222,30 +208,25 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
             "accuracy": accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
-            "class_nats": class_nats.likelihood(1).nats,
+            "class_nats": classified.label_nats,
             "marginal_nats": marginal.nats,
             "marginal_bits_per_dim": marginal.bits_per_dim,
-            "confusion": confusion,
+            "confusion": classified.confusion,
             "label_names": dataset.label_names,
             "weights": trained.weights.name(),
         }));
         return Ok(());
     }
     println!(
-        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {right} of {} images by argmax p(y | x)",
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} images by argmax p(y | x)",
         100. * accuracy,
         100. * low,
         100. * high,
+        classified.right(),
         images.len()
     );
     println!("{:.4} bits per dimension with the class unknown", marginal.bits_per_dim);
     println!("rows: the class; columns: what it was taken for");
-    for (name, row) in dataset.label_names.iter().zip(&confusion) {
-        print!("{name:>12}");
-        for count in row {
-            print!("{count:6}");
-        }
-        println!();
-    }
+    println!("{}", classified.table(&dataset.label_names));
     Ok(())
 }

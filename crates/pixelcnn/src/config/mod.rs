@@ -28,6 +28,10 @@ impl Part for ModelConfig {
 
 impl Architecture for ModelConfig {
     const NAME: &'static str = "pixelcnn";
+
+    fn least_parameters(&self) -> i64 {
+        self.least_parameters()
+    }
 }
 
 impl Part for DataConfig {

@@ -55,7 +55,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     let model = &trained.model;
     let (laws, seen) = laws(model, device, args)?;
     if let Some(path) = &args.out {
-        draw_field(path, &seen, trained.sample_rate())?;
+        draw_field(path, &seen, trained.model.sample_rate())?;
     }
     if args.json {
         print_json(&json!({

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::Args;
 use core_layers::{
+    bayes,
     checkpoint::write_atomic,
     cli::ModelArgs,
     codec::{self, Archive, Header},
@@ -89,7 +90,7 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
 /// One recording as levels.
 fn read(trained: &Trained, path: &Path, quantise: bool) -> Result<Clip> {
     let sound = if quantise { wav::read(path)? } else { wav::read_16_bits(path)? };
-    let (name, rate) = (path.display(), trained.sample_rate());
+    let (name, rate) = (path.display(), trained.model.sample_rate());
     ensure!(
         sound.sample_rate == rate,
         "{name}: has {} Hz, the model {rate} Hz; resampling would lose something",
@@ -128,8 +129,7 @@ fn assign_speakers(trained: &Trained, clips: &mut [Clip], chosen: Option<u32>, d
     } else if speakers > 1 {
         let nats = evaluate::nats_by_speaker(&trained.model, clips, device, &mut |_| {});
         for (clip, nats) in clips.iter_mut().zip(nats) {
-            let least = (0..nats.len()).min_by(|&a, &b| nats[a].total_cmp(&nats[b]));
-            clip.speaker = least.unwrap_or(0) as u32;
+            clip.speaker = bayes::likeliest(&bayes::posterior(&nats)) as u32;
         }
     }
 }
@@ -229,7 +229,7 @@ pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
     let quantizer = trained.about.run.data.quantizer();
     for clip in clips {
         let path = args.out.join(&clip.name).with_extension("wav");
-        wav::write(&path, &quantizer.decode_all(&clip.levels), trained.sample_rate())?;
+        wav::write(&path, &quantizer.decode_all(&clip.levels), trained.model.sample_rate())?;
         println!("{}", path.display());
     }
     Ok(())

@@ -29,7 +29,7 @@ use crate::{
 /// Runs the demo.
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let args = &args.placed();
-    println!("The demo: recorded speech, one sample at a time, on two cores in about two minutes.");
+    println!("The demo: recorded speech, one sample at a time, on two cores in about a minute.");
     println!(
         "All commands: wavenet --help. Everything it makes goes to {}/.\n",
         args.out.display()

@@ -131,10 +131,10 @@ impl DrawArgs {
         Ok(match (data.condition, &self.mel, &self.text, &self.features) {
             (Condition::None, None, None, None) => None,
             (Condition::Mel, Some(path), ..) => {
-                let sound = wav::read(path)?.resampled(trained.sample_rate())?;
+                let sound = wav::read(path)?.resampled(trained.model.sample_rate())?;
                 Some(data::mel(
                     &sound.samples,
-                    trained.sample_rate(),
+                    trained.model.sample_rate(),
                     hop,
                     config.features as usize,
                 ))
@@ -270,7 +270,7 @@ impl DrawArgs {
         samples: usize,
     ) -> Result<()> {
         let draws = Draws { config: self.config, seed: self.seed, known: 0 };
-        let rate = on.trained.sample_rate();
+        let rate = on.trained.model.sample_rate();
         let quantizer = on.trained.about.run.data.quantizer();
         let mut out = std::io::stdout().lock();
         wav::write_stream_header(&mut out, rate).context("stdout")?;
@@ -350,7 +350,7 @@ impl DrawArgs {
 
 /// Samples of so many seconds.
 fn of_seconds(seconds: f64, trained: &Trained) -> usize {
-    (seconds * f64::from(trained.sample_rate())).round() as usize
+    (seconds * f64::from(trained.model.sample_rate())).round() as usize
 }
 
 /// `x.wav` as `x-3.wav`.
@@ -367,7 +367,7 @@ pub(super) fn speak(
     seconds: f64,
     seed: u64,
 ) -> Result<Vec<Vec<f32>>> {
-    let samples = (seconds * f64::from(trained.sample_rate())) as usize;
+    let samples = (seconds * f64::from(trained.model.sample_rate())) as usize;
     let symbols = sample::speak(&trained.model, context, samples, seed, physical_cores())?;
     Ok(sound(trained, symbols.view()))
 }

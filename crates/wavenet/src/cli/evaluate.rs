@@ -207,17 +207,9 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
     let nats =
         evaluate::nats_by_speaker(&trained.model, &clips, device, &mut |count| ticker.tick(count));
     drop((ticker, autocast));
-    let mut confusion = vec![vec![0usize; speakers]; speakers];
-    let mut speaker_nats = Tally::default();
-    for (nats, clip) in nats.iter().zip(&clips) {
-        let posterior = bayes::posterior(nats);
-        let likeliest =
-            (0..speakers).max_by(|&a, &b| posterior[a].total_cmp(&posterior[b])).unwrap_or(0);
-        confusion[clip.speaker as usize][likeliest] += 1;
-        speaker_nats.add([-posterior[clip.speaker as usize]]);
-    }
-    let right: usize = (0..speakers).map(|speaker| confusion[speaker][speaker]).sum();
-    let (accuracy, low, high) = bayes::wilson(right, clips.len());
+    let labels: Vec<u32> = clips.iter().map(|clip| clip.speaker).collect();
+    let classified = bayes::Classified::new(&nats, &labels, speakers);
+    let (accuracy, low, high) = classified.accuracy();
     if args.json {
         print_json(&json!({
             "model": "wavenet",
@@ -227,28 +219,23 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
             "accuracy": accuracy,
             "accuracy_low": low,
             "accuracy_high": high,
-            "speaker_nats": speaker_nats.likelihood(1).nats,
-            "confusion": confusion,
+            "speaker_nats": classified.label_nats,
+            "confusion": classified.confusion,
             "label_names": dataset.speakers,
             "weights": trained.weights.name(),
         }));
         return Ok(());
     }
     println!(
-        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {right} of {} clips by argmax p(speaker | clip)",
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} clips by argmax p(speaker | clip)",
         100. * accuracy,
         100. * low,
         100. * high,
+        classified.right(),
         clips.len()
     );
     println!("rows: who speaks; columns: who was taken to");
-    for (name, row) in dataset.speakers.iter().zip(&confusion) {
-        print!("{name:>12}");
-        for count in row {
-            print!("{count:6}");
-        }
-        println!();
-    }
+    println!("{}", classified.table(&dataset.speakers));
     Ok(())
 }
 

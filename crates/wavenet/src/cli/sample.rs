@@ -42,7 +42,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     let mut symbols = Array2::zeros((args.draw.count, samples));
     args.draw.run(&drawing, &context, &mut symbols, 0)?;
     let sound = sound(&trained, symbols.view());
-    args.draw.write(&symbols, &sound, trained.sample_rate())
+    args.draw.write(&symbols, &sound, trained.model.sample_rate())
 }
 
 /// Flags of `complete`.
@@ -67,7 +67,7 @@ pub struct CompleteArgs {
 pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     args.draw.validate(false)?;
     let (trained, device) = load(&args.model)?;
-    let rate = trained.sample_rate();
+    let rate = trained.model.sample_rate();
     let given = wav::read(&args.audio)?.resampled(rate)?;
     let known = (args.keep_seconds * f64::from(rate)).round() as usize;
     ConfigError::ensure(

@@ -25,6 +25,10 @@ impl Part for WaveNetConfig {
 
 impl Architecture for WaveNetConfig {
     const NAME: &'static str = "wavenet";
+
+    fn least_parameters(&self) -> i64 {
+        self.parameters()
+    }
 }
 
 impl Part for DataConfig {

@@ -69,7 +69,7 @@ fn training(num_steps: u64, learning_rate: f64) -> TrainConfig {
     }
 }
 
-/// The demo: the embedded voice in three minutes on two cores.
+/// The demo: the embedded voice in about a minute on two cores.
 fn demo() -> Run {
     Run {
         model: WaveNetConfig { speakers: 1, ..network(32, 64, dilations(1, 9)) },

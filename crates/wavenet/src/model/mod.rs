@@ -170,6 +170,11 @@ impl WaveNet {
         &self.config
     }
 
+    /// Samples per second, Hz, of what it was trained on.
+    pub fn sample_rate(&self) -> u32 {
+        self.config.sample_rate
+    }
+
     /// Levels `[B, T]` to what the first layer reads: `[B, T, k0 R]`, or `[B, T, 1]` spread over `[-1, 1]`.
     pub fn embed(&self, xs: &Tensor) -> Tensor {
         let xs = &xs.to_device(self.output.weight().device());
