@@ -24,6 +24,8 @@ pub enum Mask {
     Above,
     /// Rows above and the centre's row: later layers of a vertical stack, whose inputs know only rows above.
     UpToRow,
+    /// Everything: layers over what is known before the first pixel is drawn.
+    All,
 }
 
 /// Shape of a [`MaskedConv2d`].
@@ -39,23 +41,25 @@ pub struct MaskedConv2dConfig {
     pub groups: i64,
     /// Halves the outputs fall into, each split into groups by itself: 2 before a gate, otherwise 1.
     pub halves: i64,
+    /// Whether there is a bias.
+    pub bias: bool,
     /// Whether all weights start at zero, so that the layer's output is zero before training.
     pub zero: bool,
 }
 
 impl MaskedConv2dConfig {
-    /// A layer of one group without dilation.
+    /// A layer of one group with a bias and without dilation.
     pub const fn new(kernel_size: [i64; 2], mask: Mask) -> Self {
-        Self { kernel_size, dilation: 1, mask, groups: 1, halves: 1, zero: false }
+        Self { kernel_size, dilation: 1, mask, groups: 1, halves: 1, bias: true, zero: false }
     }
 }
 
 /// One live tap of a kernel: what it reads, relative to the output's pixel, and its masked weights.
 #[derive(Debug)]
 pub struct Tap {
-    /// Rows down, never positive.
+    /// Rows down; positive only under [`Mask::All`].
     pub dy: i64,
-    /// Columns to the right; not positive in the centre's row, except under [`Mask::UpToRow`].
+    /// Columns to the right; not positive in the centre's row, except under [`Mask::UpToRow`] and [`Mask::All`].
     pub dx: i64,
     /// Weights `[O, I]`.
     pub ws: Tensor,
@@ -78,7 +82,7 @@ pub struct Tap {
 #[derive(Debug)]
 pub struct MaskedConv2d {
     ws: Tensor,           // [O, I, KH, KW]
-    bs: Tensor,           // [O]
+    bs: Option<Tensor>,   // [O]
     mask: Option<Tensor>, // [O, I, live rows, live columns]; none where the live window is all live
     live: [i64; 2], // rows and columns of the window that holds every live tap, from the kernel's corner on
     live_weights: i64,
@@ -86,7 +90,7 @@ pub struct MaskedConv2d {
 }
 
 impl MaskedConv2d {
-    /// Creates `weight` and `bias` under `vs`.
+    /// Creates `weight` and, where there is one, `bias` under `vs`.
     ///
     /// Live weights start uniform in `+- 1 / sqrt(live inputs)`, dead ones at zero.
     ///
@@ -118,6 +122,7 @@ impl MaskedConv2d {
         )?;
 
         let live = match config.mask {
+            Mask::All => [height, width],
             Mask::Above => [height / 2, width],
             Mask::UpToRow => [height / 2 + 1, width],
             Mask::A | Mask::B if height > 1 => [height / 2 + 1, width],
@@ -143,7 +148,7 @@ impl MaskedConv2d {
         let all_live = live_weights == mask.numel() as i64;
         Ok(Self {
             ws,
-            bs: vs.zeros("bias", &[out_channels]),
+            bs: config.bias.then(|| vs.zeros("bias", &[out_channels])),
             mask: (!all_live).then(|| mask.to_device(vs.device())),
             live,
             live_weights,
@@ -153,12 +158,12 @@ impl MaskedConv2d {
 
     /// Parameters that can have an effect: live weights and biases.
     pub fn live_parameters(&self) -> i64 {
-        self.live_weights + self.bs.size()[0]
+        self.live_weights + self.bs.as_ref().map_or(0, |bs| bs.size()[0])
     }
 
     /// The bias `[O]`.
-    pub fn bias(&self) -> &Tensor {
-        &self.bs
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bs.as_ref()
     }
 
     /// Every live tap, row by row.
@@ -200,7 +205,7 @@ impl nn::Module for MaskedConv2d {
         if !ffi::takes(xs) {
             return self.plain(xs);
         }
-        ffi::conv_sum(&[self.summand(xs)], &self.bs)
+        ffi::conv_sum(&[self.summand(xs)], &self.start())
             .unwrap_or_else(|error| panic!("a masked convolution: {error}"))
     }
 }
@@ -214,7 +219,11 @@ impl MaskedConv2d {
         if !ffi::takes(xs) || !ffi::takes(ys) {
             return self.plain(xs) + other.plain(ys);
         }
-        ffi::conv_sum(&[self.summand(xs), other.summand(ys)], &(&self.bs + &other.bs))
+        let bias = match &other.bs {
+            Some(more) => self.start() + more,
+            None => self.start(),
+        };
+        ffi::conv_sum(&[self.summand(xs), other.summand(ys)], &bias)
             .unwrap_or_else(|error| panic!("a sum of masked convolutions: {error}"))
     }
 
@@ -224,9 +233,15 @@ impl MaskedConv2d {
         let dilation = self.config.dilation;
         let padding = self.config.kernel_size.map(|size| size / 2 * dilation);
         // Symmetric padding costs nothing inside the convolution; the outputs that it adds at the end are dropped.
-        xs.conv2d(&self.live_ws(), Some(&self.bs), [1, 1], padding, [dilation, dilation], 1)
+        xs.conv2d(&self.live_ws(), self.bs.as_ref(), [1, 1], padding, [dilation, dilation], 1)
             .narrow(2, 0, rows)
             .narrow(3, 0, columns) // [B, O, H, W]
+    }
+
+    /// The bias, or zeros `[O]`.
+    fn start(&self) -> Tensor {
+        let zeros = || Tensor::zeros([self.ws.size()[0]], (self.ws.kind(), self.ws.device()));
+        self.bs.as_ref().map_or_else(zeros, Tensor::shallow_clone)
     }
 
     fn summand<'a>(&self, xs: &'a Tensor) -> Summand<'a> {

@@ -20,6 +20,7 @@ fn masks_are_the_papers() {
     assert_eq!(live_table([3, 3], Mask::B), [[1, 1, 1], [1, 1, 0], [0, 0, 0]]);
     assert_eq!(live_table([3, 3], Mask::Above), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
     assert_eq!(live_table([3, 3], Mask::UpToRow), [[1, 1, 1], [1, 1, 1], [0, 0, 0]]);
+    assert_eq!(live_table([3, 3], Mask::All), [[1; 3]; 3]);
     assert_eq!(live_table([1, 5], Mask::A), [[1, 1, 0, 0, 0]]);
     assert_eq!(live_table([1, 5], Mask::B), [[1, 1, 1, 0, 0]]);
     assert_eq!(live_table([1, 1], Mask::B), [[1]]);
@@ -55,7 +56,7 @@ fn colours_see_earlier_colours_in_both_halves() -> Result<()> {
 }
 
 /// Kernels of every kind, among them some whose one live tap is not the centre.
-const KERNELS: [([i64; 2], Mask, i64); 10] = [
+const KERNELS: [([i64; 2], Mask, i64); 12] = [
     ([3, 3], Mask::A, 1),
     ([7, 7], Mask::B, 1),
     ([3, 3], Mask::UpToRow, 2),
@@ -66,6 +67,8 @@ const KERNELS: [([i64; 2], Mask, i64); 10] = [
     ([3, 1], Mask::Above, 2),
     ([1, 3], Mask::B, 4),
     ([1, 1], Mask::B, 1),
+    ([3, 3], Mask::All, 1),
+    ([5, 3], Mask::All, 2),
 ];
 
 #[test]
@@ -78,7 +81,7 @@ fn the_cropped_convolution_is_the_masked_one() -> Result<()> {
         vs.double();
         let padding = kernel_size.map(|size| size / 2 * dilation);
         let xs = Tensor::randn([2, 2, 5, 6], options);
-        let full = xs.conv2d(&conv.ws, Some(&conv.bs), [1, 1], padding, [dilation; 2], 1); // dead weights start at 0
+        let full = xs.conv2d(&conv.ws, conv.bias(), [1, 1], padding, [dilation; 2], 1); // dead weights start at 0
         let difference = (conv.forward(&xs) - full).abs().max().double_value(&[]);
         assert!(difference < 1e-12, "{kernel_size:?} {mask:?}: {difference}");
     }
@@ -108,6 +111,10 @@ fn an_even_kernel_is_refused() {
     assert_eq!(error.to_string(), "kernel height is 2, but must be odd");
 }
 
+fn bias(conv: &MaskedConv2d) -> &Tensor {
+    conv.bias().expect("it has one")
+}
+
 /// Values and gradients of `loss = sum(c * ys)` for fixed coefficients c.
 fn with_gradients(ys: &Tensor, leaves: &[&Tensor]) -> Vec<Tensor> {
     let options = (Kind::Float, Device::Cpu);
@@ -131,7 +138,7 @@ fn the_matrix_product_is_the_convolution_in_values_and_gradients() -> Result<()>
         let config = MaskedConv2dConfig { dilation, ..MaskedConv2dConfig::new(kernel_size, mask) };
         let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
         let xs = Tensor::randn([3, 2, 5, 6], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        let leaves = [&xs, &conv.ws, &conv.bs];
+        let leaves = [&xs, &conv.ws, bias(&conv)];
         let wanted = with_gradients(&conv.plain(&xs), &leaves);
         for (found, wanted) in with_gradients(&conv.forward(&xs), &leaves).iter().zip(&wanted) {
             let difference = difference(found, wanted);
@@ -159,10 +166,22 @@ fn the_sum_of_two_convolutions_is_their_sum_in_values_and_gradients() -> Result<
     let options = (Kind::Float, Device::Cpu);
     let xs = Tensor::randn([3, 4, 5, 6], options).set_requires_grad(true);
     let ys = Tensor::randn([3, 5, 5, 6], options).set_requires_grad(true);
-    let leaves = [&xs, &ys, &left.ws, &left.bs, &link.ws, &link.bs];
+    let leaves = [&xs, &ys, &left.ws, bias(&left), &link.ws, bias(&link)];
     let wanted = with_gradients(&(left.plain(&xs) + link.plain(&ys)), &leaves);
     for (found, wanted) in with_gradients(&left.sum(&xs, &link, &ys), &leaves).iter().zip(&wanted) {
         assert!(difference(found, wanted) < 1e-5);
     }
+    Ok(())
+}
+
+#[test]
+fn a_layer_without_a_bias_is_linear() -> Result<()> {
+    let vs = nn::VarStore::new(Device::Cpu);
+    let config = MaskedConv2dConfig { bias: false, ..MaskedConv2dConfig::new([3, 3], Mask::All) };
+    let conv = MaskedConv2d::new(&vs.root(), 2, 3, config)?;
+    let xs = Tensor::randn([1, 2, 4, 5], (Kind::Float, Device::Cpu));
+    assert_eq!((vs.len(), conv.live_parameters()), (1, 54));
+    assert!(difference(&(conv.forward(&(&xs * 2.)) * 0.5), &conv.forward(&xs)) < 1e-6);
+    assert_eq!(conv.forward(&xs.zeros_like()).abs().max().double_value(&[]), 0.);
     Ok(())
 }
