@@ -22,6 +22,7 @@
 )]
 
 mod accumulate;
+mod attention;
 mod buffer;
 mod elementwise;
 mod image_lanes;
@@ -39,6 +40,7 @@ mod vector;
 mod x86;
 
 pub use accumulate::Tap;
+pub use attention::Past;
 pub use buffer::Buffer;
 pub use packed::Packed;
 pub use variant::Variant;

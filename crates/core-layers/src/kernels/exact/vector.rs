@@ -39,6 +39,11 @@ pub(super) trait Vector: Copy {
     fn bits_add(self, bits: u32) -> Self;
     fn bits_and(self, bits: u32) -> Self;
     fn bits_or(self, bits: u32) -> Self;
+    /// The four numbers at `from`, repeated to fill the vector; the first of them where it holds one.
+    ///
+    /// # Safety
+    /// Four numbers can be read there.
+    unsafe fn repeat_4(from: *const f32) -> Self;
     /// `[N][4]` numbers in four vectors to `[4][N]`.
     fn split_lanes(rows: [Self; 4]) -> [Self; 4];
     /// `[4][N]` numbers in four vectors to `[N][4]`.
@@ -173,6 +178,11 @@ impl Vector for f32 {
     #[inline(always)]
     fn bits_or(self, bits: u32) -> Self {
         f32::from_bits(self.to_bits() | bits)
+    }
+    #[inline(always)]
+    unsafe fn repeat_4(from: *const f32) -> Self {
+        // SAFETY: by the contract of the trait.
+        unsafe { *from }
     }
     #[inline(always)]
     fn split_lanes(rows: [Self; 4]) -> [Self; 4] {

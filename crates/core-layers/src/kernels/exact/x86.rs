@@ -57,6 +57,11 @@ impl Vector for Zmm {
         }
     }
     #[inline(always)]
+    unsafe fn repeat_4(from: *const f32) -> Self {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { Self(_mm512_broadcast_f32x4(_mm_loadu_ps(from))) }
+    }
+    #[inline(always)]
     fn split_lanes(rows: [Self; 4]) -> [Self; 4] {
         // SAFETY: see the module.
         unsafe { zmm_numbers(zmm_quarters(rows)) }
@@ -103,6 +108,11 @@ impl<const R: usize> Vector for Ymm<R> {
     fn if_less(self, than: Self, yes: Self, no: Self) -> Self {
         // SAFETY: see the module.
         unsafe { Self(_mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, than.0))) }
+    }
+    #[inline(always)]
+    unsafe fn repeat_4(from: *const f32) -> Self {
+        // SAFETY: by the contract of the trait, and see the module.
+        unsafe { Self(_mm256_set_m128(_mm_loadu_ps(from), _mm_loadu_ps(from))) }
     }
     #[inline(always)]
     fn split_lanes([r0, r1, r2, r3]: [Self; 4]) -> [Self; 4] {
