@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::Args;
 use core_layers::{
     Autoregressive, ConfigError,
@@ -10,14 +10,16 @@ use core_layers::{
     autocast::Precision,
     cli::ModelArgs,
     plot::heat_map,
+    random,
 };
+use ndarray::Array4;
 use serde_json::json;
 use tch::{Device, nn};
 
 use super::{load, print_json};
 use crate::{
     config::{PRESETS, preset},
-    model::{ImageContext, Model, parameters},
+    model::{Estimator, ImageContext, Model, parameters},
     sample::{CachedEngine, ExactEngine},
     trained::{Trained, Weights},
 };
@@ -52,10 +54,6 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     )?;
     let (trained, device) = load(&args.model)?;
     let model = &trained.model;
-    ensure!(
-        model.config().context_channels() == 0,
-        "a model of a context map needs its map to be audited"
-    );
     let laws = laws(model, device, args)?;
     let field = ReceptiveField::measure(model, args.seed);
     if let Some(path) = &args.out {
@@ -67,6 +65,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
             "laws": audit::to_json(&laws),
             "seen_percent": field.seen_percent,
             "blind_spot_percent": field.blind_percent,
+            "attention_layers": field.attention_layers,
         }));
     } else {
         for law in &laws {
@@ -81,12 +80,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
 }
 
 fn laws(model: &Model, device: Device, args: &AuditArgs) -> Result<Vec<Law>> {
-    const ROWS: usize = 3;
-    let classes = model.config().classes() as u32;
-    let context = match classes {
-        0 => ImageContext::none(ROWS),
-        _ => ImageContext::labels((0..ROWS as u32).map(|row| row % classes).collect()),
-    };
+    let context = context(model, 3, args.seed);
     let positions = if args.positions == 0 { usize::MAX } else { args.positions };
     let exact = ExactEngine::new(model)?;
     let mut laws = vec![
@@ -103,6 +97,24 @@ fn laws(model: &Model, device: Device, args: &AuditArgs) -> Result<Vec<Law>> {
     Ok(laws)
 }
 
+/// Labels in turn and maps of random numbers in -1..1, for a model that is conditioned on them.
+fn context(model: &Model, rows: usize, seed: u64) -> ImageContext {
+    let context = match model.config().classes() as u32 {
+        0 => ImageContext::none(rows),
+        classes => ImageContext::labels((0..rows as u32).map(|row| row % classes).collect()),
+    };
+    let shape = match model.estimator() {
+        Estimator::Convolutional(model) => model.context_shape(),
+        _ => None,
+    };
+    let Some([channels, height, width]) = shape else { return context };
+    let mut map = Array4::zeros((rows, channels, height, width));
+    for (place, value) in map.iter_mut().enumerate() {
+        *value = 2. * random::uniform_at(seed, "audit map", 0, place as u64) as f32 - 1.;
+    }
+    context.with_map(map)
+}
+
 /// What the middle value of an image depends on, by gradient.
 pub(super) struct ReceptiveField {
     rows: usize,
@@ -113,6 +125,8 @@ pub(super) struct ReceptiveField {
     pub(super) seen_percent: f64,
     /// Share of the pixels within its reach that it does not depend on.
     pub(super) blind_percent: f64,
+    /// Layers of attention: with one, every earlier pixel is within reach.
+    attention_layers: i64,
 }
 
 impl ReceptiveField {
@@ -125,19 +139,17 @@ impl ReceptiveField {
         let position = (centre.0 * columns + centre.1) * colours;
         let draw = layout.order.iter().position(|&it| it as usize == position).unwrap_or(0);
         let symbols = audit::symbol_tensor(&audit::random_symbols(&layout, 1, seed));
-        let context = match model.config().classes() {
-            0 => ImageContext::none(1),
-            _ => ImageContext::labels(vec![0]),
-        };
+        let context = context(model, 1, seed);
         let by_value = audit::influence(model, &symbols, &context, draw);
         let strength: Vec<f64> = by_value.chunks(colours).map(|pixel| pixel.iter().sum()).collect();
         let earlier: Vec<usize> =
             layout.order[..draw].iter().map(|&it| it as usize / colours).collect();
         let seen: Vec<usize> =
             earlier.iter().copied().filter(|&pixel| strength[pixel] > 0.).collect();
+        let attention_layers = model.config().attention_layers();
         let reach = Reach::of(&seen, columns, centre);
-        let within: Vec<usize> =
-            earlier.iter().copied().filter(|&pixel| reach.holds(pixel, columns)).collect();
+        let is_within = |pixel: &usize| attention_layers > 0 || reach.holds(*pixel, columns);
+        let within: Vec<usize> = earlier.iter().copied().filter(is_within).collect();
         let blind = within.iter().filter(|&&pixel| strength[pixel] == 0.).count();
         Self {
             rows,
@@ -145,6 +157,7 @@ impl ReceptiveField {
             centre,
             seen_percent: 100. * seen.len() as f64 / earlier.len().max(1) as f64,
             blind_percent: 100. * blind as f64 / within.len().max(1) as f64,
+            attention_layers,
             strength,
         }
     }
@@ -161,7 +174,11 @@ impl std::fmt::Display for ReceptiveField {
             f,
             "the pixel at row {}, column {} depends on {:.1} % of earlier pixels; blind spot {:.1} % of the pixels within its reach",
             self.centre.0, self.centre.1, self.seen_percent, self.blind_percent
-        )
+        )?;
+        if self.attention_layers > 0 {
+            f.write_str(", which by attention are all of them")?;
+        }
+        Ok(())
     }
 }
 
@@ -217,6 +234,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<()> {
                 "model": run.model.kind(),
                 "parameters": parameters(&vs),
                 "live_parameters": model.live_parameters(&vs),
+                "attention_layers": run.model.attention_layers(),
                 "config": run,
             })
         }
@@ -227,6 +245,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<()> {
                 "model": about.run.model.kind(),
                 "parameters": parameters(&trained.vs),
                 "live_parameters": trained.model.live_parameters(&trained.vs),
+                "attention_layers": about.run.model.attention_layers(),
                 "config": about.run,
                 "dataset": about.dataset,
                 "protocol": about.protocol,
@@ -252,4 +271,41 @@ pub(super) fn info(args: &InfoArgs) -> Result<()> {
     }
     println!("{}", serde_json::to_string_pretty(&config)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{GatedConfig, ImageConfig, ModelConfig};
+
+    /// What the middle pixel of 12 x 12 sees through one block, and attention after every so many.
+    fn field(attention_every: i64) -> Result<ReceptiveField> {
+        tch::manual_seed(2);
+        let config = GatedConfig {
+            channels: 8,
+            dilations: vec![1],
+            attention_every,
+            context_channels: 1,
+            ..GatedConfig::new(ImageConfig::grey(12, 12, 4))
+        };
+        let vs = nn::VarStore::new(Device::Cpu);
+        let model = Model::new(&vs.root(), &ModelConfig::Gated(config))?;
+        for (name, mut tensor) in core_layers::optim::parameters(&vs) {
+            if name.starts_with("head") {
+                tch::no_grad(|| {
+                    let _ = tensor.normal_(0., 1.);
+                });
+            }
+        }
+        Ok(ReceptiveField::measure(&model, 1))
+    }
+
+    #[test]
+    fn attention_sees_all_and_is_blind_to_nothing() -> Result<()> {
+        let (plain, attentive) = (field(0)?, field(1)?);
+        assert!(plain.seen_percent < 50., "{plain}");
+        assert_eq!((attentive.seen_percent, attentive.blind_percent), (100., 0.), "{attentive}");
+        assert!(attentive.to_string().ends_with("by attention are all of them"), "{attentive}");
+        Ok(())
+    }
 }

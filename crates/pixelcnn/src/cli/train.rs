@@ -48,6 +48,9 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         );
     }
     run.validate()?;
+    let map = run.model.context_channels();
+    let rule = "0: these images come without context maps";
+    ConfigError::ensure(map == 0, "model.context_channels", map, rule)?;
     let folder = args.start.folder()?;
     let path = folder.path();
     watch(&run, &folder, args.quiet)?.finished("pixelcnn", path)?;

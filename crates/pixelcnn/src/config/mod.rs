@@ -1,13 +1,13 @@
 //! Everything a run of this crate can be told.
 
+mod gated;
 mod image;
 mod model;
 mod presets;
 
+pub use gated::GatedConfig;
 pub use image::{Head, ImageConfig, Input};
-pub use model::{
-    GatedConfig, MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig,
-};
+pub use model::{MadeConfig, ModelConfig, NadeConfig, Order, PixelCnnConfig, SimpleConfig};
 pub use presets::{PRESETS, preset};
 
 use core_layers::{

@@ -3,7 +3,7 @@
 use core_layers::ConfigError;
 use serde::{Deserialize, Serialize};
 
-use super::{Head, ImageConfig, Input};
+use super::{GatedConfig, Head, ImageConfig, Input};
 
 /// Widths and counts: at least 1, and small enough that their products are numbers.
 pub(super) fn bounded(field: &str, value: i64) -> Result<(), ConfigError> {
@@ -56,7 +56,7 @@ pub struct MadeConfig {
     pub num_orders: i64,
 }
 
-fn one() -> i64 {
+pub(super) fn one() -> i64 {
     1
 }
 
@@ -90,31 +90,6 @@ pub struct PixelCnnConfig {
     pub kernel_size: i64,
     /// Channels of the two layers of the head.
     pub head_channels: i64,
-}
-
-/// The Gated PixelCNN.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GatedConfig {
-    /// The images.
-    pub image: ImageConfig,
-    /// Channels of each stack.
-    pub channels: i64,
-    /// Kernel of the first layer of each stack.
-    pub first_kernel_size: i64,
-    /// Kernel of the blocks.
-    pub kernel_size: i64,
-    /// The dilation of each block; as many blocks as numbers.
-    pub dilations: Vec<i64>,
-    /// Classes that it is conditioned on; 0 for none.
-    #[serde(default)]
-    pub classes: i64,
-    /// Channels of a spatial context map that it is conditioned on; 0 for none.
-    #[serde(default)]
-    pub context_channels: i64,
-    /// Probability with which features between blocks are dropped in training.
-    #[serde(default)]
-    pub dropout: f64,
 }
 
 /// A network.
@@ -177,6 +152,11 @@ impl ModelConfig {
         if let Self::Gated(config) = self { config.context_channels } else { 0 }
     }
 
+    /// Layers of attention.
+    pub fn attention_layers(&self) -> i64 {
+        if let Self::Gated(config) = self { config.attention_layers() } else { 0 }
+    }
+
     /// Checks every number.
     ///
     /// # Errors
@@ -207,35 +187,7 @@ impl ModelConfig {
                 kernel("model.first_kernel_size", config.first_kernel_size, 3)?;
                 kernel("model.kernel_size", config.kernel_size, 1)?;
             }
-            Self::Gated(config) => {
-                self.ensure_channels("model.channels", config.channels)?;
-                kernel("model.first_kernel_size", config.first_kernel_size, 3)?;
-                kernel("model.kernel_size", config.kernel_size, 3)?;
-                config
-                    .dilations
-                    .iter()
-                    .try_for_each(|&dilation| bounded("model.dilations", dilation))?;
-                ConfigError::ensure(
-                    (0..=65_536).contains(&config.classes),
-                    "model.classes",
-                    config.classes,
-                    "0 to 65536",
-                )?;
-                let map = config.context_channels;
-                ConfigError::ensure(
-                    (0..=65_536).contains(&map),
-                    "model.context_channels",
-                    map,
-                    "0 to 65536",
-                )?;
-                let dropout = config.dropout;
-                ConfigError::ensure(
-                    (0. ..1.).contains(&dropout),
-                    "model.dropout",
-                    dropout,
-                    "at least 0 and below 1",
-                )?;
-            }
+            Self::Gated(config) => config.validate()?,
         }
         if matches!(self, Self::Nade(_) | Self::Made(_)) {
             let softmax =
@@ -249,8 +201,6 @@ impl ModelConfig {
     /// Weights of its largest layer: a lower bound that costs nothing to compute.
     pub fn least_parameters(&self) -> i64 {
         let image = self.image();
-        let product =
-            |sizes: &[i64]| sizes.iter().fold(1i64, |product, &size| product.saturating_mul(size));
         match self {
             Self::Nade(config) => product(&[image.dims(), config.hidden, image.levels]),
             Self::Made(config) => {
@@ -274,67 +224,33 @@ impl ModelConfig {
                 ]);
                 conv.saturating_mul(config.blocks)
             }
-            Self::Gated(config) => {
-                let vertical = product(&[
-                    2,
-                    config.channels,
-                    config.channels,
-                    config.kernel_size,
-                    config.kernel_size,
-                ]);
-                vertical.saturating_mul(config.dilations.len() as i64)
-            }
+            Self::Gated(config) => config.least_parameters(),
         }
     }
 
     fn ensure_channels(&self, field: &str, channels: i64) -> Result<(), ConfigError> {
-        bounded(field, channels)?;
-        let colours = self.image().colours;
-        ConfigError::ensure(
-            channels % colours == 0,
-            field,
-            channels,
-            &format!("a multiple of the {colours} colours"),
-        )
+        channels_of(self.image(), field, channels)
     }
 }
 
-fn kernel(field: &str, size: i64, least: i64) -> Result<(), ConfigError> {
+/// Channels that split into the image's colours.
+pub(super) fn channels_of(
+    image: &ImageConfig,
+    field: &str,
+    channels: i64,
+) -> Result<(), ConfigError> {
+    bounded(field, channels)?;
+    let colours = image.colours;
+    let rule = format!("a multiple of the {colours} colours");
+    ConfigError::ensure(channels % colours == 0, field, channels, &rule)
+}
+
+pub(super) fn kernel(field: &str, size: i64, least: i64) -> Result<(), ConfigError> {
     let rule = format!("odd, from {least} to 63");
     ConfigError::ensure((least..=63).contains(&size) && size % 2 == 1, field, size, &rule)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bad_numbers_are_named() {
-        let gated = |edit: fn(&mut GatedConfig)| {
-            let mut config = GatedConfig {
-                image: ImageConfig::grey(8, 8, 17),
-                channels: 32,
-                first_kernel_size: 3,
-                kernel_size: 3,
-                dilations: vec![1, 2],
-                classes: 0,
-                context_channels: 0,
-                dropout: 0.,
-            };
-            edit(&mut config);
-            ModelConfig::Gated(config).validate().map_err(|error| error.to_string())
-        };
-        assert_eq!(gated(|_| {}), Ok(()));
-        let even = gated(|config| config.kernel_size = 4);
-        assert_eq!(even, Err("model.kernel_size is 4, but must be odd, from 3 to 63".into()));
-        let colours = gated(|config| config.image.colours = 3);
-        assert_eq!(
-            colours,
-            Err("model.channels is 32, but must be a multiple of the 3 colours".into())
-        );
-        assert!(gated(|config| config.image.levels = 1).is_err());
-        assert!(gated(|config| config.dilations.push(0)).is_err());
-        assert!(gated(|config| config.dropout = 1.).is_err());
-        assert!(gated(|config| config.channels = i64::MAX).is_err());
-    }
+/// The product of sizes, as large as a number can be where it is larger.
+pub(super) fn product(sizes: &[i64]) -> i64 {
+    sizes.iter().fold(1i64, |product, &size| product.saturating_mul(size))
 }

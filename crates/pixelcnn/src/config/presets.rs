@@ -80,16 +80,8 @@ fn residual(image: ImageConfig, channels: i64, blocks: i64) -> ModelConfig {
 }
 
 fn gated(image: ImageConfig, channels: i64, dilations: &[i64], classes: i64) -> ModelConfig {
-    ModelConfig::Gated(GatedConfig {
-        image,
-        channels,
-        first_kernel_size: 3,
-        kernel_size: 3,
-        dilations: dilations.to_vec(),
-        classes,
-        context_channels: 0,
-        dropout: 0.,
-    })
+    let dilations = dilations.to_vec();
+    ModelConfig::Gated(GatedConfig { channels, dilations, classes, ..GatedConfig::new(image) })
 }
 
 fn on_digits(model: ModelConfig, num_steps: u64) -> Run {

@@ -1,6 +1,6 @@
 //! What images are conditioned on.
 
-use core_layers::Context;
+use core_layers::{ConfigError, Context};
 use ndarray::{Array4, Axis};
 use tch::{Device, Tensor};
 
@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 pub struct ImageContext {
     rows: usize,
     labels: Option<Vec<u32>>,
-    map: Option<Array4<f32>>, // [B, K, H, W]
+    map: Option<Array4<f32>>, // [B, K, h, w]
 }
 
 impl ImageContext {
@@ -23,7 +23,7 @@ impl ImageContext {
         Self { rows: labels.len(), labels: Some(labels), map: None }
     }
 
-    /// The same with a context map `[B, K, H, W]`.
+    /// The same with a context map `[B, K, h, w]`.
     #[must_use]
     pub fn with_map(self, map: Array4<f32>) -> Self {
         Self { map: Some(map), ..self }
@@ -34,9 +34,24 @@ impl ImageContext {
         self.labels.as_deref()
     }
 
-    /// The context map `[B, K, H, W]`, if there is one.
+    /// The context map `[B, K, h, w]`, if there is one.
     pub fn map(&self) -> Option<&Array4<f32>> {
         self.map.as_ref()
+    }
+
+    /// Refuses a context map that is not of `shape`, channels K, rows h and columns w, or is missing, or is there where
+    /// none is read.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with both shapes.
+    pub fn ensure_map(&self, shape: Option<[usize; 3]>) -> Result<(), ConfigError> {
+        let wanted =
+            shape.map(|[channels, height, width]| vec![self.rows, channels, height, width]);
+        let found = self.map.as_ref().map(|map| map.shape().to_vec());
+        let say = |shape: &Option<Vec<usize>>| {
+            shape.as_ref().map_or_else(|| "absent".to_owned(), |it| format!("{it:?}"))
+        };
+        ConfigError::ensure(found == wanted, "context map", say(&found), &say(&wanted))
     }
 
     /// The labels as a tensor `[B]`.
@@ -46,7 +61,7 @@ impl ImageContext {
         Some(Tensor::from_slice(&labels).to_device(device))
     }
 
-    /// The map as a tensor `[B, K, H, W]`.
+    /// The map as a tensor `[B, K, h, w]`.
     pub(super) fn map_tensor(&self, device: Device) -> Option<Tensor> {
         let map = self.map.as_ref()?.as_standard_layout();
         let sizes: Vec<i64> = map.shape().iter().map(|&size| size as i64).collect();
@@ -74,6 +89,23 @@ impl Context for ImageContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_of_another_shape_is_refused_in_one_line() {
+        let context = ImageContext::none(3).with_map(Array4::zeros((3, 2, 4, 5)));
+        assert_eq!(context.ensure_map(Some([2, 4, 5])), Ok(()));
+        let error =
+            |context: &ImageContext, shape| context.ensure_map(shape).unwrap_err().to_string();
+        assert_eq!(
+            error(&context, Some([2, 5, 4])),
+            "context map is [3, 2, 4, 5], but must be [3, 2, 5, 4]"
+        );
+        assert_eq!(error(&context, None), "context map is [3, 2, 4, 5], but must be absent");
+        assert_eq!(
+            error(&ImageContext::none(1), Some([2, 5, 4])),
+            "context map is absent, but must be [1, 2, 5, 4]"
+        );
+    }
 
     #[test]
     fn selected_rows_keep_their_labels_and_maps() {

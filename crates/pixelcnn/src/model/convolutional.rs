@@ -5,10 +5,11 @@ use core_layers::{
     conv::{Mask, MaskedConv2d, MaskedConv2dConfig},
     likelihood::Logistics,
 };
-use tch::{Kind, Tensor, nn, nn::Module};
+use tch::{Device, Kind, Tensor, nn, nn::Module};
 
 use super::{
     ImageContext,
+    context_stack::{ContextLayer, ContextStack},
     gated::Gated,
     ordinal,
     program::{IMAGE, Map, Program},
@@ -43,7 +44,7 @@ enum Network {
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) labels: Option<Tensor>, // [B]
-    pub(super) map: Option<Tensor>,    // [B, K, H, W]
+    pub(super) map: Option<Tensor>,    // of the context stack: [B, C, H, W]
 }
 
 impl ConvolutionalModel {
@@ -95,8 +96,41 @@ impl ConvolutionalModel {
 
     /// What the levels become before the first layer: `[L, E]`, row-major.
     pub fn level_features(&self) -> Vec<f32> {
-        let levels = Tensor::arange(self.image.levels, (Kind::Int64, self.head.bias().device()));
+        let levels = Tensor::arange(self.image.levels, (Kind::Int64, self.device()));
         to_vec(&self.embed(&levels.unsqueeze(0)))
+    }
+
+    fn device(&self) -> Device {
+        self.head.bias().map_or(Device::Cpu, Tensor::device)
+    }
+
+    fn context_stack(&self) -> Option<&ContextStack> {
+        if let Network::Gated(network) = &self.network { network.context() } else { None }
+    }
+
+    /// Channels, rows and columns of the context map that it is conditioned on, if it is.
+    pub fn context_shape(&self) -> Option<[usize; 3]> {
+        self.context_stack().map(ContextStack::shape)
+    }
+
+    /// The convolutions that the context map goes through at its own size: none or the first, then two for each residual
+    /// block `m + second(relu(first(relu(m))))`.
+    pub fn context_layers(&self) -> Vec<ContextLayer> {
+        self.context_stack().map(ContextStack::layers).unwrap_or_default()
+    }
+
+    /// What the gates read of a context map, `[B, C, H, W]`.
+    ///
+    /// # Panics
+    /// If the map does not [fit](ImageContext::ensure_map).
+    pub(crate) fn context_features(
+        &self,
+        context: &ImageContext,
+        device: Device,
+    ) -> Option<Tensor> {
+        let stack = self.context_stack()?;
+        context.ensure_map(self.context_shape()).unwrap_or_else(|error| panic!("{error}"));
+        Some(stack.forward(&context.map_tensor(device)?))
     }
 
     /// The images that it models.
@@ -113,8 +147,10 @@ impl ConvolutionalModel {
         let ImageConfig { height, width, colours, .. } = self.image;
         let rows = embedded.size()[0];
         let device = embedded.device();
-        let condition =
-            Condition { labels: context.label_tensor(device), map: context.map_tensor(device) };
+        let condition = Condition {
+            labels: context.label_tensor(device),
+            map: self.context_features(context, device),
+        };
         // [B, N, E] is an image with channels last already: only its axes are named anew
         let xs = embedded
             .reshape([rows, height, width, colours * self.image.features()])
@@ -159,10 +195,7 @@ impl ConvolutionalModel {
     /// The network as steps.
     pub fn program(&self) -> Program {
         let features = (self.image.colours * self.image.features()) as usize;
-        let context = match &self.network {
-            Network::Gated(network) => network.context_channels(),
-            _ => 0,
-        };
+        let context = self.context_stack().map_or(0, |stack| stack.channels() as usize);
         let mut program = Program::new(self.image.colours as usize, features, context);
         let features = match &self.network {
             Network::Simple(network) => network.lower(&mut program, IMAGE),

@@ -6,6 +6,9 @@
 //! The link `L` is taken before the vertical gate; the first layer of each stack has no residual; class and context are
 //! added once to every gate.
 //!
+//! After every so many blocks the horizontal stack reads all earlier pixels by [`attention`](super::attention), and a context
+//! map may go through a [`context_stack`](super::context_stack) first.
+//!
 //! Differs: dilations, and an ELU before the head, as in the UvA deep-learning course (tutorial 12).
 
 use core_layers::{
@@ -15,6 +18,8 @@ use core_layers::{
 use tch::{Tensor, nn, nn::Module};
 
 use super::{
+    attention::{Attention, coordinates},
+    context_stack::ContextStack,
     convolutional::Condition,
     program::{Map, MapId, Program, Reach},
 };
@@ -24,16 +29,16 @@ use crate::config::GatedConfig;
 #[derive(Debug)]
 struct Bias {
     class: Option<Tensor>,         // [classes, 2 C]
-    context: Option<MaskedConv2d>, // 1x1, K -> 2 C
+    context: Option<MaskedConv2d>, // 1x1, channels of the context stack -> 2 C
 }
 
 impl Bias {
-    fn new(vs: &nn::Path<'_>, config: &GatedConfig) -> Result<Self, ConfigError> {
+    fn new(vs: &nn::Path<'_>, config: &GatedConfig, context: i64) -> Result<Self, ConfigError> {
         let wide = 2 * config.channels;
         let class = (config.classes > 0).then(|| vs.zeros("class", &[config.classes, wide]));
-        let context = (config.context_channels > 0).then(|| {
-            let seen = MaskedConv2dConfig::new([1, 1], Mask::UpToRow); // the whole map is known beforehand
-            MaskedConv2d::new(&(vs / "context"), config.context_channels, wide, seen)
+        let context = (context > 0).then(|| {
+            let seen = MaskedConv2dConfig::new([1, 1], Mask::All); // the whole map is known beforehand
+            MaskedConv2d::new(&(vs / "context"), context, wide, seen)
         });
         Ok(Self { class, context: context.transpose()? })
     }
@@ -66,7 +71,13 @@ struct Block {
 }
 
 impl Block {
-    fn new(vs: &nn::Path<'_>, config: &GatedConfig, dilation: i64) -> Result<Self, ConfigError> {
+    /// `context` channels of the context map reach the gates.
+    fn new(
+        vs: &nn::Path<'_>,
+        config: &GatedConfig,
+        dilation: i64,
+        context: i64,
+    ) -> Result<Self, ConfigError> {
         let channels = config.channels;
         let size = config.kernel_size;
         let groups = config.image.colours;
@@ -94,8 +105,8 @@ impl Block {
                 channels,
                 MaskedConv2dConfig { groups, ..masked([1, 1], Mask::B) },
             )?,
-            vertical_bias: Bias::new(&(vs / "vertical_bias"), config)?,
-            horizontal_bias: Bias::new(&(vs / "horizontal_bias"), config)?,
+            vertical_bias: Bias::new(&(vs / "vertical_bias"), config, context)?,
+            horizontal_bias: Bias::new(&(vs / "horizontal_bias"), config, context)?,
         })
     }
 
@@ -124,6 +135,9 @@ pub(super) struct Gated {
     vertical: MaskedConv2d,   // I -> C, rows above
     horizontal: MaskedConv2d, // I -> C, earlier pixels of the row
     blocks: Vec<Block>,
+    attention: Vec<Option<Attention>>, // by block: what follows it
+    positions: Tensor,                 // [1, 2, H, W]
+    context: Option<ContextStack>,
     config: GatedConfig,
 }
 
@@ -139,15 +153,27 @@ impl Gated {
             ..MaskedConv2dConfig::new([1, size], Mask::A)
         };
         let above = MaskedConv2dConfig::new([size, size], Mask::Above);
+        let context = (config.context_channels > 0)
+            .then(|| ContextStack::new(&(vs / "context"), config))
+            .transpose()?;
+        let channels = context.as_ref().map_or(0, ContextStack::channels);
         let blocks = config.dilations.iter().enumerate();
+        let attention = |index: usize| {
+            let vs = vs / "attention" / index as i64;
+            let follows = config.has_attention_after(index);
+            follows.then(|| Attention::new(&vs, config, features)).transpose()
+        };
         Ok(Self {
             vertical: MaskedConv2d::new(&(vs / "vertical"), features, config.channels, above)?,
             horizontal: MaskedConv2d::new(&(vs / "horizontal"), features, config.channels, left)?,
             blocks: blocks
                 .map(|(index, &dilation)| {
-                    Block::new(&(vs / "blocks" / index as i64), config, dilation)
+                    Block::new(&(vs / "blocks" / index as i64), config, dilation, channels)
                 })
                 .collect::<Result<_, _>>()?,
+            attention: (0..config.dilations.len()).map(attention).collect::<Result<_, _>>()?,
+            positions: coordinates(config.image.height, config.image.width, vs.device()),
+            context,
             config: config.clone(),
         })
     }
@@ -163,6 +189,9 @@ impl Gated {
             }
             let above;
             (above, h) = block.forward(&v, &h, condition);
+            if let Some(attention) = &self.attention[index] {
+                h = attention.forward(&h, xs, &self.positions);
+            }
             if index + 1 < self.blocks.len() {
                 v = block.vertical_gate(above, condition); // nothing reads the last one
             }
@@ -170,14 +199,16 @@ impl Gated {
         h.elu()
     }
 
-    pub(super) fn context_channels(&self) -> usize {
-        self.config.context_channels as usize
+    pub(super) fn context(&self) -> Option<&ContextStack> {
+        self.context.as_ref()
     }
 
     pub(super) fn live_parameters(&self) -> i64 {
         self.vertical.live_parameters()
             + self.horizontal.live_parameters()
             + self.blocks.iter().map(Block::live_parameters).sum::<i64>()
+            + self.attention.iter().flatten().map(Attention::live_parameters).sum::<i64>()
+            + self.context.as_ref().map_or(0, ContextStack::live_parameters)
     }
 
     pub(super) fn lower(&self, program: &mut Program, image: MapId) -> MapId {
@@ -195,6 +226,9 @@ impl Gated {
             let gated = program.gate(pre);
             let out = program.conv(&[(&block.output, gated)], None, Map::pixel(channels));
             h = program.add(h, out);
+            if let Some(attention) = &self.attention[index] {
+                h = attention.lower(program, h, image);
+            }
             if index + 1 < self.blocks.len() {
                 v = self.lower_vertical_gate(program, block, above);
             }

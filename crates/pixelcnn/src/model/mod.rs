@@ -1,7 +1,9 @@
 //! The networks: weights, forward passes, and their lowering to programs that steppers run.
 //! Letters: B batch, N = H W C positions, H rows, W columns, C colours, E numbers an embedded value, L levels.
 
+mod attention;
 mod context;
+mod context_stack;
 mod convolutional;
 mod gated;
 mod made;
@@ -10,7 +12,10 @@ mod program;
 mod residual;
 mod simple;
 
+pub use attention::coordinate;
+pub(crate) use attention::coordinates;
 pub use context::ImageContext;
+pub use context_stack::ContextLayer;
 pub use convolutional::ConvolutionalModel;
 pub use made::{Made, Masks};
 pub use nade::Nade;

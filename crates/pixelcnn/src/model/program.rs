@@ -2,7 +2,8 @@
 //!
 //! A map holds features of every pixel. What is known when decides how it is computed: a [`Reach::Row`] map depends on
 //! rows above only, so a whole row of it is computed before the row's first pixel is drawn; a [`Reach::Pixel`] map
-//! depends on earlier pixels, and on earlier colours of the pixel itself. A stepper needs nothing else of a network.
+//! depends on earlier pixels, and on earlier colours of the pixel itself; a [`Reach::Drawn`] map depends on all of the pixel
+//! itself, so that only attention of later pixels reads it. A stepper needs nothing else of a network.
 
 use core_layers::conv::MaskedConv2d;
 use tch::Tensor;
@@ -19,6 +20,8 @@ pub enum Reach {
     Row,
     /// A pixel of it depends on earlier pixels and on earlier, or its own, colours of the pixel.
     Pixel,
+    /// A pixel of it depends on the whole pixel and earlier ones: it is known once the pixel is drawn.
+    Drawn,
 }
 
 /// Features of every pixel.
@@ -93,9 +96,35 @@ pub enum Op {
         /// Their sum.
         output: MapId,
     },
+    /// `output_i = sum_{j < i} softmax_j(q_i . k_j / sqrt(D)) v_j` for each head of D channels; 0 at the first pixel.
+    Attention {
+        /// The queries q, as wide as the output.
+        queries: MapId,
+        /// Keys k, then values v: a map of [`Reach::Drawn`].
+        past: MapId,
+        /// The map that is written.
+        output: MapId,
+        /// Heads that share the channels, those of a colour one behind the other.
+        heads: usize,
+    },
 }
 
-/// A network as steps. Map 0 is the embedded image, map 1, where there is one, the context.
+impl Op {
+    /// The map that is written.
+    pub fn output(&self) -> MapId {
+        match *self {
+            Self::Conv(Conv { output, .. })
+            | Self::Gate { output, .. }
+            | Self::Relu { output, .. }
+            | Self::Elu { output, .. }
+            | Self::Add { output, .. }
+            | Self::Attention { output, .. } => output,
+        }
+    }
+}
+
+/// A network as steps. Map 0 is the embedded image; map 1, where there is one, what was made of the context map, repeated
+/// to the image's size.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Every map.
@@ -108,6 +137,8 @@ pub struct Program {
     pub colours: usize,
     /// Whether map 1 is a context map.
     pub has_context: bool,
+    /// The map of every pixel's row and column, see [`super::coordinate`], if one is read.
+    pub position: Option<MapId>,
 }
 
 /// The embedded image.
@@ -121,12 +152,23 @@ impl Program {
         if context > 0 {
             maps.push(Map { channels: context, reach: Reach::Row, halves: 1 });
         }
-        Self { maps, ops: Vec::new(), output: IMAGE, colours, has_context: context > 0 }
+        let has_context = context > 0;
+        Self { maps, ops: Vec::new(), output: IMAGE, colours, has_context, position: None }
     }
 
     /// The context map.
     pub(super) fn context(&self) -> Option<MapId> {
         self.has_context.then_some(1)
+    }
+
+    /// The map of coordinates.
+    pub(super) fn position(&mut self) -> MapId {
+        if let Some(map) = self.position {
+            return map;
+        }
+        let map = self.map(Map { channels: 2, reach: Reach::Row, halves: 1 });
+        self.position = Some(map);
+        map
     }
 
     /// Appends the sum of `convs`, each over its map, and returns what they write.
@@ -139,7 +181,7 @@ impl Program {
         let mut bias = vec![0.; out.channels];
         let mut terms = Vec::new();
         for (conv, input) in convs {
-            for (sum, part) in bias.iter_mut().zip(to_vec(conv.bias())) {
+            for (sum, part) in bias.iter_mut().zip(conv.bias().map(to_vec).unwrap_or_default()) {
                 *sum += part;
             }
             terms.extend(conv.taps().into_iter().map(|tap| Term {
@@ -151,6 +193,31 @@ impl Program {
         }
         let output = self.map(out);
         self.ops.push(Op::Conv(Conv { output, terms, bias, class: class.map(to_vec) }));
+        output
+    }
+
+    /// Appends `conv`, without a bias, over the channels of all `inputs` one behind the other, and returns what it writes.
+    pub(super) fn conv_of_all(&mut self, conv: &MaskedConv2d, inputs: &[MapId], out: Map) -> MapId {
+        let mut terms = Vec::new();
+        for tap in conv.taps() {
+            let mut first = 0;
+            for &input in inputs {
+                let channels = self.maps[input].channels as i64;
+                let ws = to_vec(&tap.ws.narrow(1, first, channels));
+                terms.push(Term { input, dy: tap.dy, dx: tap.dx, ws });
+                first += channels;
+            }
+        }
+        let bias = vec![0.; out.channels];
+        let output = self.map(out);
+        self.ops.push(Op::Conv(Conv { output, terms, bias, class: None }));
+        output
+    }
+
+    /// Appends attention and returns what it writes.
+    pub(super) fn attention(&mut self, queries: MapId, past: MapId, heads: usize) -> MapId {
+        let output = self.map(self.maps[queries]);
+        self.ops.push(Op::Attention { queries, past, output, heads });
         output
     }
 

@@ -11,6 +11,7 @@ use crate::{
     config::Head,
     model::{
         Conv, ConvolutionalModel, Estimator, ImageContext, MapId, Model, Op, Program, Reach, Term,
+        coordinates,
     },
 };
 
@@ -127,13 +128,14 @@ impl Engine for CachedEngine<'_> {
             cursor: Cursor::default(),
             is_computed: false,
         };
-        if let Some(map) = context.map().filter(|_| self.program.has_context) {
-            let flat: Vec<f32> = map.iter().copied().collect();
-            let sizes = [rows, map.shape()[1] as i64, image.height, image.width];
-            let values = Tensor::from_slice(&flat).reshape(sizes).permute([0, 2, 3, 1]);
-            stepper.maps[1].narrow(2, self.padding[1], image.width).copy_(&values);
-        }
-        tch::no_grad(|| stepper.start_row());
+        tch::no_grad(|| {
+            stepper.load(1, self.model.context_features(context, self.device).as_ref());
+            if let Some(map) = self.program.position {
+                let positions = coordinates(image.height, image.width, self.device);
+                stepper.load(map, Some(&positions));
+            }
+            stepper.start_row();
+        });
         Box::new(stepper)
     }
 }
@@ -166,6 +168,14 @@ impl CachedStepper<'_> {
         self.maps[map].select(1, row).narrow(1, self.engine.padding[map] + column, count)
     }
 
+    /// Writes a map that is known beforehand, `[B, C, H, W]`.
+    fn load(&self, map: MapId, values: Option<&Tensor>) {
+        let Some(values) = values else { return };
+        let width = self.engine.model.image().width;
+        let to = self.maps[map].narrow(2, self.engine.padding[map], width);
+        to.shallow_clone().copy_(&values.permute([0, 2, 3, 1]).expand_as(&to));
+    }
+
     /// `columns` pixels from `column` on of the sum of `taps` `[B, columns, O]`; rows above the image are zeros.
     fn sum(&self, taps: &Taps, column: i64, columns: i64) -> Option<Tensor> {
         let ws = taps.ws.as_ref()?;
@@ -195,7 +205,7 @@ impl CachedStepper<'_> {
                 let sum = self.sum(&weights.row, 0, width);
                 sum.map_or_else(|| bias.expand([self.rows, width, -1], false), |sum| sum + &bias)
             });
-            if self.engine.program.maps[output(op)].reach == Reach::Row {
+            if self.engine.program.maps[op.output()].reach == Reach::Row {
                 self.write(op, known, 0, width);
             } else {
                 self.sums[index] = known;
@@ -204,11 +214,16 @@ impl CachedStepper<'_> {
     }
 
     fn compute(&mut self) {
-        if self.is_computed {
-            return;
+        if !self.is_computed {
+            self.compute_pixel(Reach::Pixel);
+            self.is_computed = true;
         }
+    }
+
+    /// The current pixel of every map that is known when `reach` says.
+    fn compute_pixel(&self, reach: Reach) {
         for (index, op) in self.engine.program.ops.iter().enumerate() {
-            if self.engine.program.maps[output(op)].reach == Reach::Pixel {
+            if self.engine.program.maps[op.output()].reach == reach {
                 let known = self.sums[index].as_ref().map(|sums| sums.narrow(1, self.column(), 1));
                 let pixel = self.engine.convs[index]
                     .as_ref()
@@ -220,7 +235,22 @@ impl CachedStepper<'_> {
                 self.write(op, value, self.column(), 1);
             }
         }
-        self.is_computed = true;
+    }
+
+    /// What `heads` heads of the current pixel read of the pixels before it `[B, 1, C]`.
+    fn attend(&self, queries: MapId, past: MapId, heads: i64) -> Tensor {
+        let queries = self.window(queries, self.row(), self.column(), 1); // [B, 1, C]
+        let before = self.row() * self.engine.model.image().width + self.column();
+        if before == 0 {
+            return queries.zeros_like();
+        }
+        let past = self.maps[past].flatten(1, 2).narrow(1, 0, before).chunk(2, -1); // [B, before, C]
+        let of_heads =
+            |xs: &Tensor| xs.unflatten(-1, [heads, xs.size()[2] / heads]).transpose(1, 2);
+        let (queries, keys, values) = (of_heads(&queries), of_heads(&past[0]), of_heads(&past[1])); // [B, M, .., D]
+        let depth = queries.size()[3] as f64;
+        let scores = (queries / depth.sqrt()).matmul(&keys.transpose(2, 3)); // [B, M, 1, before]
+        scores.softmax(-1, Kind::Float).matmul(&values).transpose(1, 2).flatten(2, 3)
     }
 
     /// Writes a step's output for `count` columns; `conv` is the value of a convolution.
@@ -235,19 +265,12 @@ impl CachedStepper<'_> {
             (Op::Relu { input, .. }, _) => read(*input).relu(),
             (Op::Elu { input, .. }, _) => read(*input).elu(),
             (Op::Add { a, b, .. }, _) => read(*a) + read(*b),
+            (Op::Attention { queries, past, heads, .. }, _) => {
+                self.attend(*queries, *past, *heads as i64)
+            }
             (Op::Conv(_), None) => unreachable!("a convolution has a bias"),
         };
-        self.window(output(op), self.row(), column, count).copy_(&value);
-    }
-}
-
-fn output(op: &Op) -> MapId {
-    match *op {
-        Op::Conv(Conv { output, .. })
-        | Op::Gate { output, .. }
-        | Op::Relu { output, .. }
-        | Op::Elu { output, .. }
-        | Op::Add { output, .. } => output,
+        self.window(op.output(), self.row(), column, count).copy_(&value);
     }
 }
 
@@ -279,6 +302,9 @@ impl Stepper for CachedStepper<'_> {
             self.window(0, self.row(), self.column(), 1)
                 .narrow(2, self.colour() * features, features)
                 .copy_(&self.engine.model.embed(&xs)); // [B, 1, E]
+            if self.colour() + 1 == image.colours {
+                self.compute_pixel(Reach::Drawn);
+            }
         });
         self.is_computed = false;
         let (width, colours) = (image.width as usize, image.colours as usize);

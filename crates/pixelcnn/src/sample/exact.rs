@@ -2,16 +2,15 @@
 
 use core_layers::{
     Conditional, Context, Stepper,
-    kernels::exact::{Buffer, Kernel, Tap, Variant},
+    kernels::exact::{Buffer, Kernel, Past, Tap, Variant},
 };
 
-use ndarray::Axis;
-
 use super::{
+    context::Features,
     cursor::Cursor,
     plan::{Convolution, Plan, Slot, Step, Sum},
 };
-use crate::model::{ConvolutionalModel, ImageContext, MapId, Reach};
+use crate::model::{ConvolutionalModel, ImageContext, MapId, Reach, coordinate};
 
 /// Draws images of one plan, all rows in lockstep.
 pub(super) struct ExactStepper<'p> {
@@ -21,6 +20,8 @@ pub(super) struct ExactStepper<'p> {
     maps: Vec<Buffer>,   // [rows][padding + columns + padding][channels][lanes]
     starts: Vec<Buffer>, // by step: bias and class [outputs][lanes]
     sums: Vec<Buffer>,   // by step: what is known at the row's start [width][outputs][lanes]
+    pasts: Vec<Past>,    // by step: what attention reads
+    features: Features,  // of the context map
     cursor: Cursor,
     /// Whether the features of the current colour, and its head, are there.
     has_features: bool,
@@ -35,6 +36,10 @@ impl<'p> ExactStepper<'p> {
             .slots
             .iter()
             .map(|slot| Buffer::new(slot.rows * slot.stride() * slot.map.channels * lanes));
+        let features = plan.context.as_ref().map(|stack| {
+            context.ensure_map(Some(stack.shape())).unwrap_or_else(|error| panic!("{error}"));
+            context.map().map(|map| stack.run(&kernel, map)).unwrap_or_default()
+        });
         let mut stepper = Self {
             plan,
             kernel,
@@ -42,6 +47,8 @@ impl<'p> ExactStepper<'p> {
             maps: maps.collect(),
             starts: Vec::new(),
             sums: Vec::new(),
+            pasts: Vec::new(),
+            features: features.unwrap_or_default(),
             cursor: Cursor::default(),
             has_features: false,
             has_head: false,
@@ -51,6 +58,12 @@ impl<'p> ExactStepper<'p> {
                 Step::Convolution(conv) => stepper.start(conv),
                 _ => Default::default(),
             };
+            stepper.pasts.push(match *step {
+                Step::Attention { output, .. } => {
+                    kernel.past(plan.slots[output].map.channels, plan.height * plan.width)
+                }
+                _ => Past::default(),
+            });
             stepper.starts.push(start);
             stepper.sums.push(sum);
         }
@@ -90,7 +103,7 @@ impl<'p> ExactStepper<'p> {
 
     /// Everything that is known before the row's first pixel is drawn.
     fn start_row(&mut self) {
-        self.load_context();
+        self.load_row();
         let plan = self.plan;
         for (index, step) in plan.steps.iter().enumerate() {
             if plan.slots[step.output()].map.reach == Reach::Row {
@@ -106,17 +119,24 @@ impl<'p> ExactStepper<'p> {
         }
     }
 
-    fn load_context(&mut self) {
-        if !self.plan.has_context {
-            return;
+    /// The row of the context's features, and of the coordinates.
+    fn load_row(&mut self) {
+        let Plan { height, width, .. } = *self.plan;
+        let row = self.cursor.row;
+        if self.plan.context.is_some() {
+            let (start, stride) = (self.at(1, row, 0), self.floats(1));
+            for column in 0..width {
+                let features = self.features.under([row, column], [height, width]);
+                self.maps[1][start + column * stride..][..stride].copy_from_slice(features);
+            }
         }
-        let lanes = self.kernel.lanes();
-        let (start, stride) = (self.at(1, self.cursor.row, 0), self.floats(1));
-        let Some(map) = self.context.map() else { return };
-        for ((lane, channel, column), &value) in
-            map.index_axis(Axis(2), self.cursor.row).indexed_iter()
-        {
-            self.maps[1][start + column * stride + channel * lanes + lane] = value;
+        if let Some(map) = self.plan.position {
+            let (start, stride) = (self.at(map, row, 0), self.floats(map));
+            for column in 0..width {
+                let position = [coordinate(row, height), coordinate(column, width)];
+                let to = &mut self.maps[map][start + column * stride..][..stride];
+                self.kernel.fill(&position, 1, to, stride);
+            }
         }
     }
 
@@ -199,7 +219,7 @@ impl<'p> ExactStepper<'p> {
     fn pixel_step(&mut self, index: usize, step: &Step) {
         let output = step.output();
         let map = self.plan.slots[output].map;
-        if map.reach == Reach::Row {
+        if map.reach != Reach::Pixel {
             return;
         }
         let share = self.floats(output) / self.plan.colours;
@@ -208,17 +228,14 @@ impl<'p> ExactStepper<'p> {
         let mut ys = std::mem::take(&mut self.maps[output]);
         let to = &mut ys[start..start + share];
         match *step {
-            Step::Convolution(ref conv) => {
-                let known: &[f32] = if self.sums[index].is_empty() {
-                    &self.starts[index]
-                } else {
-                    &self.sums[index][self.cursor.column * self.floats(output)..]
-                };
-                to.copy_from_slice(&known[self.cursor.colour * share..][..share]);
-                let sum = &conv.pixel[self.cursor.colour];
-                self.with_taps(sum, Some(self.cursor.column), |taps| {
-                    self.kernel.accumulate(&sum.weights, taps, 1, to, share);
-                });
+            Step::Convolution(ref conv) => self.convolve_pixel(index, conv, self.cursor.colour, to),
+            Step::Attention { queries, heads, .. } => {
+                let from = self.at(queries, self.cursor.row, self.cursor.column)
+                    + self.cursor.colour * share;
+                let queries = &self.maps[queries][from..from + share];
+                let first = self.cursor.colour * share / self.kernel.lanes();
+                let heads = heads / self.plan.colours;
+                self.kernel.attend(&mut self.pasts[index], queries, first, heads, to);
             }
             Step::Gate { input, .. } => {
                 let pre = self.at(input, self.cursor.row, self.cursor.column)
@@ -229,6 +246,40 @@ impl<'p> ExactStepper<'p> {
             _ => self.elementwise(step, to, self.cursor.colour * share),
         }
         self.maps[output] = ys;
+    }
+
+    /// The current pixel of a convolution, for the outputs of one of its [pixel sums](Convolution::pixel).
+    fn convolve_pixel(&self, index: usize, conv: &Convolution, part: usize, ys: &mut [f32]) {
+        let known: &[f32] = if self.sums[index].is_empty() {
+            &self.starts[index]
+        } else {
+            &self.sums[index][self.cursor.column * self.floats(conv.output)..]
+        };
+        ys.copy_from_slice(&known[part * ys.len()..][..ys.len()]);
+        let (sum, width) = (&conv.pixel[part], ys.len());
+        self.with_taps(sum, Some(self.cursor.column), |taps| {
+            self.kernel.accumulate(&sum.weights, taps, 1, ys, width);
+        });
+    }
+
+    /// Computes the maps that are known now that the pixel is drawn, and keeps what attention reads.
+    fn remember(&mut self) {
+        let plan = self.plan;
+        for (index, step) in plan.steps.iter().enumerate() {
+            match *step {
+                Step::Convolution(ref conv)
+                    if plan.slots[conv.output].map.reach == Reach::Drawn =>
+                {
+                    let mut ys = std::mem::take(&mut self.maps[conv.output]);
+                    self.convolve_pixel(index, conv, 0, &mut ys);
+                    self.maps[conv.output] = ys;
+                }
+                Step::Attention { past, .. } => {
+                    self.kernel.remember(&mut self.pasts[index], &self.maps[past]);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// A step that works number by number: writes `ys`, which starts `offset` floats into the current pixel or row.
@@ -250,7 +301,9 @@ impl<'p> ExactStepper<'p> {
                 ys.copy_from_slice(xs);
                 self.kernel.add_assign(ys, zs);
             }
-            Step::Convolution(_) | Step::Gate { .. } => unreachable!("not elementwise"),
+            Step::Convolution(_) | Step::Gate { .. } | Step::Attention { .. } => {
+                unreachable!("not elementwise")
+            }
         }
     }
 
@@ -307,6 +360,9 @@ impl Stepper for ExactStepper<'_> {
                 self.maps[0][from + feature * lanes + lane] =
                     plan.level_features[symbol as usize * features + feature];
             }
+        }
+        if self.cursor.colour + 1 == plan.colours {
+            self.remember();
         }
         (self.has_features, self.has_head) = (false, false);
         if self.cursor.advance(plan.width, plan.colours) && self.cursor.row < plan.height {

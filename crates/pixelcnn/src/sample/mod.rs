@@ -1,6 +1,7 @@
 //! Drawing images: the plain sampler that mirrors the formula, and the steppers that are fast.
 
 mod cached;
+mod context;
 mod cursor;
 mod estimators;
 mod exact;

@@ -6,6 +6,7 @@
 
 use core_layers::kernels::exact::Packed;
 
+use super::context::ContextPlan;
 use crate::{
     config::{Head, ImageConfig},
     model::{Conv, ConvolutionalModel, Map, MapId, Op, Program, Reach, Term},
@@ -44,7 +45,7 @@ pub(super) struct Convolution {
     pub(super) output: MapId,
     /// What is known for a whole row at its start; all outputs.
     pub(super) row: Sum,
-    /// What is known pixel by pixel, for the outputs of each colour; empty for a row map.
+    /// What is known pixel by pixel, for the outputs of each colour; of a drawn map for all outputs; empty for a row map.
     pub(super) pixel: Vec<Sum>,
     pub(super) bias: Vec<f32>,
     /// `[classes, outputs]`.
@@ -58,6 +59,7 @@ pub(super) enum Step {
     Relu { input: MapId, output: MapId },
     Elu { input: MapId, output: MapId },
     Add { a: MapId, b: MapId, output: MapId },
+    Attention { queries: MapId, past: MapId, output: MapId, heads: usize },
 }
 
 impl Step {
@@ -67,7 +69,8 @@ impl Step {
             | Self::Gate { output, .. }
             | Self::Relu { output, .. }
             | Self::Elu { output, .. }
-            | Self::Add { output, .. } => output,
+            | Self::Add { output, .. }
+            | Self::Attention { output, .. } => output,
         }
     }
 }
@@ -81,7 +84,9 @@ pub(super) struct Plan {
     pub(super) colours: usize,
     pub(super) height: usize,
     pub(super) width: usize,
-    pub(super) has_context: bool,
+    pub(super) context: Option<ContextPlan>,
+    /// The map of coordinates.
+    pub(super) position: Option<MapId>,
     /// What a level becomes `[L, E]`.
     pub(super) level_features: Vec<f32>,
     pub(super) levels: usize,
@@ -100,7 +105,8 @@ impl Plan {
             colours: program.colours,
             height: image.height as usize,
             width,
-            has_context: program.has_context,
+            context: ContextPlan::new(model),
+            position: program.position,
             level_features: model.level_features(),
             levels: image.levels as usize,
             logistics: matches!(image.head, Head::Logistics { .. }),
@@ -141,6 +147,9 @@ fn step(op: &Op, program: &Program) -> Step {
         Op::Relu { input, output } => Step::Relu { input, output },
         Op::Elu { input, output } => Step::Elu { input, output },
         Op::Add { a, b, output } => Step::Add { a, b, output },
+        Op::Attention { queries, past, output, heads } => {
+            Step::Attention { queries, past, output, heads }
+        }
     }
 }
 
@@ -149,11 +158,16 @@ fn convolution(conv: &Conv, program: &Program) -> Convolution {
     let outs = outputs(out, program.colours);
     let at_row_start = |term: &&Term| program.maps[term.input].reach == Reach::Row || term.dy < 0;
     let (row, pixel): (Vec<&Term>, Vec<&Term>) = conv.terms.iter().partition(at_row_start);
-    let pixel = if out.reach == Reach::Row {
-        assert!(pixel.is_empty(), "a row map reads rows above only");
-        Vec::new()
-    } else {
-        outs.chunks(out.channels / program.colours).map(|outs| sum(&pixel, outs, program)).collect()
+    let pixel = match out.reach {
+        Reach::Row => {
+            assert!(pixel.is_empty(), "a row map reads rows above only");
+            Vec::new()
+        }
+        Reach::Pixel => {
+            let colours = outs.chunks(out.channels / program.colours);
+            colours.map(|outs| sum(&pixel, outs, program)).collect()
+        }
+        Reach::Drawn => vec![sum(&pixel, &outs, program)],
     };
     let permuted = |row: &[f32]| outs.iter().map(|&out| row[out]).collect::<Vec<f32>>();
     Convolution {
@@ -171,7 +185,7 @@ fn convolution(conv: &Conv, program: &Program) -> Convolution {
 /// The channels of a map in the order in which the engine keeps them: those of a colour one behind the other, so tanh and
 /// sigmoid halves of a colour are neighbours.
 fn outputs(map: Map, colours: usize) -> Vec<usize> {
-    if map.reach == Reach::Row {
+    if map.reach != Reach::Pixel {
         return (0..map.channels).collect();
     }
     let half = map.channels / map.halves;

@@ -25,14 +25,28 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
     let codes = ImageConfig { input: Input::Categorical { embedding: 3 }, ..grey.clone() };
     let gated = |image: &ImageConfig, classes, context_channels| {
         ModelConfig::Gated(GatedConfig {
-            image: image.clone(),
             channels: 6,
             first_kernel_size: 5,
-            kernel_size: 3,
             dilations: vec![1, 2, 1],
             classes,
             context_channels,
             dropout: 0.5,
+            ..GatedConfig::new(image.clone())
+        })
+    };
+    let attentive = |image: &ImageConfig, channels, every, heads, context: [i64; 4]| {
+        let [context_channels, context_height, context_width, context_blocks] = context;
+        ModelConfig::Gated(GatedConfig {
+            channels,
+            dilations: vec![1, 2, 1],
+            attention_every: every,
+            attention_heads: heads,
+            classes: 3 * i64::from(context_channels > 0),
+            context_channels,
+            context_height,
+            context_width,
+            context_blocks,
+            ..GatedConfig::new(image.clone())
         })
     };
     // one live tap that is not the centre
@@ -66,9 +80,12 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
     };
     let none = ImageContext::none(3);
     let labels = ImageContext::labels(vec![2, 0, 1]);
-    let map = Array4::from_shape_fn((3, 2, 5, 6), |(b, k, y, x)| {
-        ((b + 2 * k + 3 * y + 5 * x) % 7) as f32 * 0.2 - 0.5
-    });
+    let map_of = |height, width| {
+        Array4::from_shape_fn((3, 2, height, width), |(b, k, y, x)| {
+            ((b + 2 * k + 3 * y + 5 * x) % 7) as f32 * 0.2 - 0.5
+        })
+    };
+    let (map, small_map) = (map_of(5, 6), map_of(5, 3));
     [
         ("simple", simple(&grey), none.clone()),
         ("simple colour", simple(&colour), none.clone()),
@@ -81,7 +98,25 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
         ("gated class", gated(&grey, 3, 0), labels.clone()),
         ("gated colour class", gated(&colour, 3, 0), labels.clone()),
         ("gated codes map", gated(&codes, 0, 2), none.clone().with_map(map.clone())),
-        ("gated class map", gated(&grey, 3, 2), labels.with_map(map)),
+        ("gated class map", gated(&grey, 3, 2), labels.clone().with_map(map)),
+        ("attention", attentive(&grey, 6, 1, 2, [0; 4]), none.clone()),
+        ("attention codes", attentive(&codes, 10, 3, 1, [0; 4]), none.clone()),
+        ("attention colour", attentive(&colour, 12, 2, 6, [0; 4]), none.clone()),
+        (
+            "attention repeated map",
+            attentive(&grey, 8, 2, 2, [2, 5, 3, 0]),
+            labels.clone().with_map(small_map.clone()),
+        ),
+        (
+            "attention stack",
+            attentive(&grey, 8, 3, 4, [2, 0, 3, 2]),
+            labels.clone().with_map(small_map),
+        ),
+        (
+            "colour stack",
+            attentive(&colour, 6, 0, 1, [2, 4, 5, 1]),
+            labels.clone().with_map(map_of(4, 5)),
+        ),
         ("nade", nade(Order::Raster), none.clone()),
         ("nade shuffled", nade(Order::Shuffled { seed: 3 }), none.clone()),
         ("made", made(vec![40], Order::Raster), none.clone()),
@@ -184,6 +219,15 @@ fn the_exact_engine_gives_the_same_bits_in_every_variant_and_batch() {
 }
 
 #[test]
+fn every_model_survives_the_codec() -> Result<()> {
+    for (name, model, context) in models() {
+        let law = audit::codec_round_trip(&ExactEngine::new(&model)?, &context, 4)?;
+        assert!(law.holds(), "{name}: {law:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_seed_gives_one_picture_on_any_sampler_and_number_of_threads() -> Result<()> {
     for (name, model, context) in models() {
         let engine = ExactEngine::new(&model)?;
@@ -226,14 +270,11 @@ fn a_tiny_model_sums_to_one_over_all_images() {
     let image = ImageConfig { colours: 3, ..ImageConfig::grey(2, 2, 2) }; // 4096 images
     for config in [
         ModelConfig::Gated(GatedConfig {
-            image: image.clone(),
             channels: 6,
-            first_kernel_size: 3,
-            kernel_size: 3,
             dilations: vec![1],
-            classes: 0,
-            context_channels: 0,
-            dropout: 0.,
+            attention_every: 1,
+            attention_heads: 3,
+            ..GatedConfig::new(image.clone())
         }),
         ModelConfig::Nade(NadeConfig { image: image.clone(), hidden: 5, order: Order::Reversed }),
         ModelConfig::Made(MadeConfig {
