@@ -105,10 +105,12 @@ impl GatedConfig {
         let heads = self.attention_heads;
         bounded("model.attention_heads", heads)?;
         let (channels, colours) = (self.channels, self.image.colours);
-        let mut rule = format!("a divisor of the {channels} channels");
-        if colours > 1 {
-            rule += &format!(" and a multiple of the {colours} colours");
-        }
+        let rule = match colours {
+            1 => format!("a divisor of the {channels} channels"),
+            _ => format!(
+                "a divisor of the {channels} channels and a multiple of the {colours} colours"
+            ),
+        };
         let fits = every == 0 || (channels % heads == 0 && heads % colours == 0);
         ConfigError::ensure(fits, "model.attention_heads", heads, &rule)
     }

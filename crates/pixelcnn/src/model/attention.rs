@@ -3,7 +3,7 @@
 //! High-Fidelity Images with VQ-VAE-2", 2019, appendix A, <https://arxiv.org/abs/1906.00446>).
 //!
 //! `h_i <- h_i + W_o sum_{j < i} softmax_j(q_i . k_j / sqrt(D)) v_j` for each head, with `q_i = W_q [h_i, p_i]` and
-//! `k_j, v_j = W_kv [h_j, x_j, p_j]`: h_j knows the pixels before j, so the embedded pixel x_j stands beside it, and only
+//! `k_j, v_j = W_kv [h_j, x_j, p_j]`: `h_j` knows the pixels before j, so the embedded pixel `x_j` stands beside it, and only
 //! strictly later pixels read both. p is the pixel's row and column. Nothing comes before pixel 0, which reads zero.
 //! The heads of a colour see what earlier colours of the own pixel and all colours of earlier pixels tell.
 //! Letters: B batch, I numbers an embedded pixel, C channels, M heads, D = C / M, P = H W pixels.
@@ -14,7 +14,7 @@ use core_layers::{
     ConfigError,
     conv::{Mask, MaskedConv2d, MaskedConv2dConfig},
 };
-use tch::{Device, Kind, Tensor, nn, nn::Module};
+use tch::{Device, Tensor, nn, nn::Module};
 
 use super::program::{Map, MapId, Program, Reach};
 use crate::config::GatedConfig;
@@ -112,23 +112,28 @@ const fn pointwise(mask: Mask) -> MaskedConv2dConfig {
     MaskedConv2dConfig::new([1, 1], mask)
 }
 
-/// `y_i = sum_{j < i} softmax_j(q_i . k_j / sqrt(D)) v_j`, and `y_0 = 0`.
+/// `y_i = sum_{j < i} softmax_j(q_i . k_j / sqrt(D)) v_j`, and `y_0 = 0`; the weights of all pairs are never kept.
 ///
 /// # Shape
 /// Three times `[B, M, P, D]` to `[B, M, P, D]`.
 fn attend(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Tensor {
-    let (_, _, pixels, depth) = queries.size4().expect("heads have four axes");
     // Query i + 1 reads positions up to i: so the mask is the causal one, and no softmax is over nothing.
-    let later = queries.narrow(2, 1, pixels - 1) / (depth as f64).sqrt();
-    let (keys, values) = (keys.narrow(2, 0, pixels - 1), values.narrow(2, 0, pixels - 1));
-    let unseen = Tensor::ones([pixels - 1; 2], (Kind::Bool, queries.device())).triu(1);
-    let scores = later.matmul(&keys.transpose(2, 3)).masked_fill(&unseen, f64::NEG_INFINITY);
-    let weights = scores.softmax(-1, None::<Kind>); // [B, M, P - 1, P - 1]
-    weights.matmul(&values.to_kind(weights.kind())).constant_pad_nd([0, 0, 1, 0])
+    let before = queries.size()[2] - 1;
+    let (later, keys, values) =
+        (queries.narrow(2, 1, before), keys.narrow(2, 0, before), values.narrow(2, 0, before));
+    let read = if before == 0 {
+        values
+    } else {
+        let mask = None::<Tensor>;
+        Tensor::scaled_dot_product_attention(&later, &keys, &values, mask, 0., true, None, false)
+    };
+    read.constant_pad_nd([0, 0, 1, 0])
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     fn random(seed: f64) -> Tensor {
@@ -154,16 +159,42 @@ mod tests {
         }
     }
 
+    /// The definition: a strict mask, and pixel 0 by itself.
+    fn masked(queries: &Tensor, keys: &Tensor, values: &Tensor) -> Tensor {
+        let (_, _, count, depth) = queries.size4().unwrap();
+        let unseen = Tensor::ones([count; 2], (Kind::Bool, Device::Cpu)).triu(0);
+        let scores = (queries / (depth as f64).sqrt()).matmul(&keys.transpose(2, 3));
+        // row 0 sees all for a moment: a softmax over nothing is not a number
+        let unseen = unseen * Tensor::arange(count, (Kind::Int64, Device::Cpu)).gt(0).unsqueeze(-1);
+        let weights = scores.masked_fill(&unseen, f64::NEG_INFINITY).softmax(-1, Kind::Float);
+        weights.matmul(values).narrow(2, 1, count - 1).constant_pad_nd([0, 0, 1, 0])
+    }
+
     #[test]
-    fn gradients_are_numbers_even_where_nothing_came_before() {
-        for pixels in [1, 2, 7] {
+    fn values_and_gradients_are_those_of_the_masked_softmax() {
+        for pixels in [2, 3, 7] {
             let parts = [0.7, 1.3, 2.9]
                 .map(|seed| random(seed).narrow(2, 0, pixels).contiguous().set_requires_grad(true));
-            let loss = attend(&parts[0], &parts[1], &parts[2]).square().sum(Kind::Float);
-            for gradient in Tensor::run_backward(&[loss], &parts, false, false) {
-                assert_eq!(gradient.isfinite().all().int64_value(&[]), 1, "{pixels} pixels");
+            let all = |ys: Tensor| {
+                let loss = (&ys * random(0.3).narrow(2, 0, pixels)).sum(Kind::Float);
+                let mut all = Tensor::run_backward(&[loss], &parts, false, false);
+                all.push(ys);
+                all
+            };
+            let found = all(attend(&parts[0], &parts[1], &parts[2]));
+            let wanted = all(masked(&parts[0], &parts[1], &parts[2]));
+            for (found, wanted) in found.iter().zip(&wanted) {
+                let difference = (found - wanted).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{pixels} pixels: {difference}");
             }
         }
+    }
+
+    #[test]
+    fn one_pixel_reads_nothing() {
+        let [queries, keys, values] = [0.7, 1.3, 2.9].map(|seed| random(seed).narrow(2, 3, 1));
+        let ys = attend(&queries, &keys, &values);
+        assert_eq!((ys.size(), ys.abs().max().double_value(&[])), (vec![2, 3, 1, 4], 0.));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct ConvolutionalModel {
 enum Network {
     Simple(Simple),
     Residual(Residual),
-    Gated(Gated),
+    Gated(Box<Gated>),
 }
 
 /// What a network is conditioned on, as tensors on its device.
@@ -66,7 +66,7 @@ impl ConvolutionalModel {
                 (Network::Residual(Residual::new(vs, config, features)?), config.head_channels)
             }
             ModelConfig::Gated(config) => {
-                (Network::Gated(Gated::new(vs, config, features)?), config.channels)
+                (Network::Gated(Box::new(Gated::new(vs, config, features)?)), config.channels)
             }
             ModelConfig::Nade(_) | ModelConfig::Made(_) => {
                 return Err(ConfigError::new(

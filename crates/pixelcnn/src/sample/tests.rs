@@ -34,21 +34,6 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
             ..GatedConfig::new(image.clone())
         })
     };
-    let attentive = |image: &ImageConfig, channels, every, heads, context: [i64; 4]| {
-        let [context_channels, context_height, context_width, context_blocks] = context;
-        ModelConfig::Gated(GatedConfig {
-            channels,
-            dilations: vec![1, 2, 1],
-            attention_every: every,
-            attention_heads: heads,
-            classes: 3 * i64::from(context_channels > 0),
-            context_channels,
-            context_height,
-            context_width,
-            context_blocks,
-            ..GatedConfig::new(image.clone())
-        })
-    };
     // one live tap that is not the centre
     let small = |mut config: ModelConfig| {
         if let ModelConfig::Gated(config) = &mut config {
@@ -80,12 +65,7 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
     };
     let none = ImageContext::none(3);
     let labels = ImageContext::labels(vec![2, 0, 1]);
-    let map_of = |height, width| {
-        Array4::from_shape_fn((3, 2, height, width), |(b, k, y, x)| {
-            ((b + 2 * k + 3 * y + 5 * x) % 7) as f32 * 0.2 - 0.5
-        })
-    };
-    let (map, small_map) = (map_of(5, 6), map_of(5, 3));
+    let map = context_map(5, 6);
     [
         ("simple", simple(&grey), none.clone()),
         ("simple colour", simple(&colour), none.clone()),
@@ -98,33 +78,58 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
         ("gated class", gated(&grey, 3, 0), labels.clone()),
         ("gated colour class", gated(&colour, 3, 0), labels.clone()),
         ("gated codes map", gated(&codes, 0, 2), none.clone().with_map(map.clone())),
-        ("gated class map", gated(&grey, 3, 2), labels.clone().with_map(map)),
-        ("attention", attentive(&grey, 6, 1, 2, [0; 4]), none.clone()),
-        ("attention codes", attentive(&codes, 10, 3, 1, [0; 4]), none.clone()),
-        ("attention colour", attentive(&colour, 12, 2, 6, [0; 4]), none.clone()),
-        (
-            "attention repeated map",
-            attentive(&grey, 8, 2, 2, [2, 5, 3, 0]),
-            labels.clone().with_map(small_map.clone()),
-        ),
-        (
-            "attention stack",
-            attentive(&grey, 8, 3, 4, [2, 0, 3, 2]),
-            labels.clone().with_map(small_map),
-        ),
-        (
-            "colour stack",
-            attentive(&colour, 6, 0, 1, [2, 4, 5, 1]),
-            labels.clone().with_map(map_of(4, 5)),
-        ),
+        ("gated class map", gated(&grey, 3, 2), labels.with_map(map)),
         ("nade", nade(Order::Raster), none.clone()),
         ("nade shuffled", nade(Order::Shuffled { seed: 3 }), none.clone()),
         ("made", made(vec![40], Order::Raster), none.clone()),
         ("made deep reversed", made(vec![40, 11, 50], Order::Reversed), none),
     ]
     .into_iter()
+    .chain(attentive_configs())
     .map(|(name, config, context)| (name, model(&config), context))
     .collect()
+}
+
+/// Gated models with attention, and with context maps of their own sizes.
+fn attentive_configs() -> Vec<(&'static str, ModelConfig, ImageContext)> {
+    let grey = ImageConfig::grey(5, 6, 4);
+    let colour = ImageConfig { colours: 3, ..ImageConfig::grey(4, 5, 3) };
+    let codes = ImageConfig { input: Input::Categorical { embedding: 3 }, ..grey.clone() };
+    let gated = |image: &ImageConfig, channels, every, heads| GatedConfig {
+        channels,
+        dilations: vec![1, 2, 1],
+        attention_every: every,
+        attention_heads: heads,
+        ..GatedConfig::new(image.clone())
+    };
+    let stack = |config: GatedConfig, height, width, blocks| GatedConfig {
+        classes: 3,
+        context_channels: 2,
+        context_height: height,
+        context_width: width,
+        context_blocks: blocks,
+        ..config
+    };
+    let none = ImageContext::none(3);
+    let mapped =
+        |height, width| ImageContext::labels(vec![2, 0, 1]).with_map(context_map(height, width));
+    [
+        ("attention", gated(&grey, 6, 1, 2), none.clone()),
+        ("attention codes", gated(&codes, 10, 3, 1), none.clone()),
+        ("attention colour", gated(&colour, 12, 2, 6), none),
+        ("attention repeated map", stack(gated(&grey, 8, 2, 2), 5, 3, 0), mapped(5, 3)),
+        ("attention stack", stack(gated(&grey, 8, 3, 4), 0, 3, 2), mapped(5, 3)),
+        ("colour stack", stack(gated(&colour, 6, 0, 1), 4, 0, 1), mapped(4, 5)),
+    ]
+    .map(|(name, config, context)| (name, ModelConfig::Gated(config), context))
+    .to_vec()
+}
+
+/// A map of two channels for three images.
+fn context_map(height: usize, width: usize) -> Array4<f32> {
+    Array4::from_shape_fn((3, 2, height, width), |(b, k, y, x)| {
+        ((b + 2 * k + 3 * y + 5 * x) % 7) as f32 * 0.2 - 0.5
+    })
 }
 
 fn model(config: &ModelConfig) -> Model {

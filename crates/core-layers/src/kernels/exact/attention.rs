@@ -4,7 +4,7 @@
 //! (Vaswani et al., "Attention Is All You Need", 2017, equation 1, <https://arxiv.org/abs/1706.03762>), over all
 //! positions j that were remembered.
 //!
-//! The order is defined. A score is one chain of fused multiply-adds, c ascending; the sum of the e_j is 16 partial
+//! The order is defined. A score is one chain of fused multiply-adds, c ascending; the sum of the `e_j` is 16 partial
 //! sums, the p-th over j = p, p + 16, ..., then added in pairs of distance 8, 4, 2 and 1; an output is one chain of
 //! fused multiply-adds, j ascending, then divided. Letters: C channels, D channels of a head, L images side by side, N
 //! numbers in a vector.
