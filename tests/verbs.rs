@@ -186,3 +186,38 @@ fn a_sound_checkpoint_passes_its_audit() {
     assert!(laws.len() >= 6 && laws.iter().all(|law| law["holds"] == true), "{report}");
     assert_eq!(report["blind_spot_percent"], 0.);
 }
+
+#[test]
+fn attention_is_trained_audited_and_compressed_with_by_flags_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (model, npy) = (path("run"), path("x.npy"));
+    let set = ["--set", "model.attention_every=2", "--set", "model.attention_heads=4"];
+    let train =
+        ["train", "--preset", "gated", "--num-steps", "3", "--out", text(&model), "--quiet"];
+    succeed(&[&train[..], &set].concat());
+    assert_eq!(json(&["info", text(&model), "--json"])["attention_layers"], 2);
+    let report = json(&["audit", text(&model), "--positions", "8", "--json"]);
+    let laws = report["laws"].as_array().unwrap();
+    assert!(laws.iter().all(|law| law["holds"] == true), "{report}");
+    assert_eq!(report["seen_percent"], 100.);
+    assert_eq!(report["blind_spot_percent"], 0.);
+    succeed(&["sample", text(&model), "--count", "3", "--quiet", "--npy", text(&npy)]);
+    let (file, back) = (path("x.chr"), path("back"));
+    succeed(&["compress", text(&model), text(&npy), "--out", text(&file), "--quiet"]);
+    succeed(&["decompress", text(&model), text(&file), "--out", text(&back), "--quiet"]);
+    assert_eq!(fs::read(back.join("images.npy")).unwrap(), fs::read(&npy).unwrap());
+}
+
+#[test]
+fn what_images_do_not_bring_and_heads_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let train = ["train", "--preset", "gated", "--out", text(&out), "--quiet"];
+    let refused = |set: &[&str]| fail(&[&train[..], set].concat(), 2);
+    let heads = ["--set", "model.attention_every=2", "--set", "model.attention_heads=5"];
+    let wanted = "model.attention_heads is 5, but must be a divisor of the 32 channels";
+    assert!(refused(&heads).contains(wanted));
+    let map = refused(&["--set", "model.context_channels=2"]);
+    assert!(map.contains("these images come without context maps"), "{map}");
+}

@@ -36,7 +36,7 @@ pub struct ConvolutionalModel {
 #[derive(Debug)]
 enum Network {
     Simple(Simple),
-    Residual(Residual),
+    Residual(Box<Residual>),
     Gated(Box<Gated>),
 }
 
@@ -62,9 +62,10 @@ impl ConvolutionalModel {
             ModelConfig::Simple(config) => {
                 (Network::Simple(Simple::new(vs, config, features)?), config.channels)
             }
-            ModelConfig::Pixelcnn(config) => {
-                (Network::Residual(Residual::new(vs, config, features)?), config.head_channels)
-            }
+            ModelConfig::Pixelcnn(config) => (
+                Network::Residual(Box::new(Residual::new(vs, config, features)?)),
+                config.head_channels,
+            ),
             ModelConfig::Gated(config) => {
                 (Network::Gated(Box::new(Gated::new(vs, config, features)?)), config.channels)
             }
