@@ -8,6 +8,9 @@ use super::{
     model::{bounded, channels_of, kernel, one, product},
 };
 
+/// Most pixels of an image with attention: every pair of them is compared, and keys and values of all are kept.
+const MAX_ATTENDED: i64 = 65_536;
+
 /// The Gated PixelCNN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +105,10 @@ impl GatedConfig {
         let (every, blocks) = (self.attention_every, self.dilations.len() as i64);
         let rule = format!("0 to {blocks}, the number of blocks");
         ConfigError::ensure((0..=blocks).contains(&every), "model.attention_every", every, &rule)?;
+        let pixels = self.image.height * self.image.width;
+        let rule = format!("0 for images of more than {MAX_ATTENDED} pixels");
+        let fits = every == 0 || pixels <= MAX_ATTENDED;
+        ConfigError::ensure(fits, "model.attention_every", every, &rule)?;
         let heads = self.attention_heads;
         bounded("model.attention_heads", heads)?;
         let (channels, colours) = (self.channels, self.image.colours);
@@ -180,6 +187,14 @@ mod tests {
             Some("model.attention_every is 5, but must be 0 to 4, the number of blocks")
         );
         assert!(refusal(|config| config.attention_every = -1).is_some());
+        let large = |config: &mut GatedConfig| {
+            (config.attention_every, config.image.width) = (2, 4096);
+            config.image.height = 17;
+        };
+        assert_eq!(
+            refusal(large).as_deref(),
+            Some("model.attention_every is 2, but must be 0 for images of more than 65536 pixels")
+        );
         let heads = |config: &mut GatedConfig| {
             (config.attention_every, config.attention_heads) = (2, 5);
         };
