@@ -195,9 +195,11 @@ fn attention_is_trained_audited_and_compressed_with_by_flags_alone() {
     let set = ["--set", "model.attention_every=2", "--set", "model.attention_heads=4"];
     let train =
         ["train", "--preset", "gated", "--num-steps", "3", "--out", text(&model), "--quiet"];
-    succeed(&[&train[..], &set].concat());
+    let alone = ["--threads", "1"];
+    succeed(&[&train[..], &set, &alone].concat());
     assert_eq!(json(&["info", text(&model), "--json"])["attention_layers"], 2);
-    let report = json(&["audit", text(&model), "--positions", "8", "--json"]);
+    let audit = ["audit", text(&model), "--positions", "8", "--json"];
+    let report = json(&[&audit[..], &alone].concat());
     let laws = report["laws"].as_array().unwrap();
     assert!(laws.iter().all(|law| law["holds"] == true), "{report}");
     assert_eq!(report["seen_percent"], 100.);
