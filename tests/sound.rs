@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use wavenet::data::{mu_law, wav};
 
-use crate::{chainrule, fail_at, fixture, succeed_at, text};
+use crate::{chainrule, fail_at, fixture, root, succeed_at, text};
 
 fn succeed(args: &[&str]) -> String {
     succeed_at("wavenet", args)
@@ -170,6 +170,30 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
     let path = |name: &str| folder.path().join(name);
     let model = fixture("voice.safetensors");
     let good = path("good.wav");
+#[test]
+fn sound_of_16_bits_is_restored_on_any_processor() {
+    let folder = tempfile::tempdir().unwrap();
+    let [model, file, wanted] = ["safetensors", "chr", "wav"]
+        .map(|end| root().join(format!("tests/fixtures/v2/sound.{end}")));
+    for variant in ["portable", ""] {
+        let flags = ["decompress", text(&model), text(&file), "--out", text(folder.path())];
+        let mut command = chainrule("wavenet", &flags);
+        if !variant.is_empty() {
+            command.env("CHAINRULE_SIMD", variant);
+        }
+        assert!(command.arg("--quiet").output().unwrap().status.success());
+        let restored = fs::read(folder.path().join("sound.wav")).unwrap();
+        assert_eq!(restored, fs::read(&wanted).unwrap(), "{variant}");
+    }
+    let mut old = fs::read(&file).unwrap();
+    old[4] = 1; // as version 1 coded it
+    let path = folder.path().join("old.chr");
+    fs::write(&path, old).unwrap();
+    let line = fail(&["decompress", text(&model), text(&path), "--out", text(folder.path())], 1);
+    let said = "old.chr: has format version 1, files of this model are read in 2";
+    assert!(line.contains(said), "{line}");
+}
+
     clip(&good, 600);
     let bytes = fs::read(&good).unwrap();
     let out = path("x.chr");

@@ -4,10 +4,10 @@
 use std::f64::consts::LN_2;
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
-    autoregressive::{Autoregressive, Conditionals},
+    autoregressive::{Autoregressive, Conditional, Conditionals},
     kernels::ffi,
 };
 
@@ -112,6 +112,26 @@ impl Conditionals {
             }
         }
     }
+
+    /// Writes those of a single position `[B, 1, ...]` where a sampler or the codec reads them.
+    pub fn write_to(&self, out: &mut Conditional) {
+        let copy = |numbers: &Tensor, to: &mut [f32]| {
+            let numbers = numbers.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
+            numbers.copy_data(to, to.len());
+        };
+        match self {
+            Self::Logits(logits) => {
+                let sizes = logits.size(); // [B, 1, L]
+                copy(logits, out.reset(sizes[0] as usize, sizes[2] as usize));
+            }
+            Self::Logistics(Logistics { logits, means, log_scales, levels }) => {
+                let sizes = logits.size(); // [B, 1, M]
+                let all = Tensor::cat(&[logits, means, log_scales], -1);
+                let (rows, components) = (sizes[0] as usize, sizes[2] as usize);
+                copy(&all, out.reset_mixtures(rows, *levels as usize, components));
+            }
+        }
+    }
 }
 
 /// The definition; [`Conditionals::log_prob`] does the same where it can without writing the softmax down.
@@ -199,8 +219,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind, Tensor};
-
     use super::*;
 
     fn random(sizes: &[i64]) -> Tensor {

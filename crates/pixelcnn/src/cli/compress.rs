@@ -10,7 +10,7 @@ use core_layers::{
     bayes,
     checkpoint::write_atomic,
     cli::ModelArgs,
-    codec::{self, Archive, Header},
+    codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
 use ndarray::{Array4, Axis};
@@ -139,7 +139,8 @@ pub(super) fn compress(
         checksum: Archive::checksum(symbols.iter().copied()),
         sections: Vec::new(),
     };
-    Archive { header, side: codec::pack_uniform(&labels, classes as u32), streams }.to_bytes()
+    let side = codec::pack_uniform(&labels, classes as u32);
+    Archive { coding: Coding::Tables, header, side, streams }.to_bytes()
 }
 
 fn context(labels: &[u32], rows: usize) -> ImageContext {
@@ -237,7 +238,7 @@ pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
 
 /// The images of a `.chr` file, verified against its checksum.
 pub(super) fn decompress(trained: &Trained, bytes: &[u8], machine: &Machine) -> Result<Images> {
-    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let archive = Archive::of_model(bytes, &trained.hash, Coding::Tables)?;
     let Header { examples, ref shape, .. } = archive.header;
     let image = trained.model.config().image();
     let wanted = [image.height, image.width, image.colours].map(|size| size as usize);

@@ -8,7 +8,7 @@ use core_layers::{
     bayes,
     checkpoint::write_atomic,
     cli::ModelArgs,
-    codec::{self, Archive, Header},
+    codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
 use ndarray::Array2;
@@ -185,7 +185,7 @@ pub(super) fn compress(
     if config.speakers > 0 {
         side.extend(codec::pack_uniform(&speakers, config.speakers as u32));
     }
-    Archive { header, side, streams }.to_bytes()
+    Archive { coding: coding(trained), header, side, streams }.to_bytes()
 }
 
 /// The levels of all clips, one behind the other.
@@ -195,6 +195,11 @@ fn symbols_of<'c>(clips: impl IntoIterator<Item = &'c Clip>) -> impl Iterator<It
 
 fn context(trained: &Trained, speakers: &[u32], lengths: &[usize]) -> SoundContext {
     let context = SoundContext::none(lengths.len()).with_lengths(lengths.to_vec());
+fn coding(trained: &Trained) -> Coding {
+    // a softmax has fewer levels
+    Coding::of_mixtures(trained.model.config().levels as usize)
+}
+
     if trained.model.config().speakers > 0 {
         context.with_speakers(speakers.to_vec())
     } else {
@@ -242,7 +247,7 @@ pub(super) fn decompress(
     threads: usize,
     quiet: bool,
 ) -> Result<Vec<Clip>> {
-    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let archive = Archive::of_model(bytes, &trained.hash, coding(trained))?;
     let Header { examples, ref shape, ref names, .. } = archive.header;
     ensure!(examples <= MAX_CLIPS, "announces {examples} clips, more than {MAX_CLIPS}");
     ensure!(names.len() == examples, "has names for {} of {examples} clips", names.len());
@@ -257,8 +262,7 @@ pub(super) fn decompress(
         format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}")
     })?;
     ensure!(*shape == [longest], "holds clips of {shape:?} samples, its lengths say {longest}");
-    // each of L levels has a probability of at least 2^-24, so the others leave a symbol that much information
-    let least_bits = (trained.model.config().levels - 1) as f64 * 2f64.powi(-24);
+    let least_bits = archive.coding.least_bits(trained.model.config().levels as usize);
     let words: usize = archive.streams.iter().map(Vec::len).sum();
     let samples: usize = lengths.iter().sum();
     ensure!(
