@@ -9,7 +9,7 @@ use core_layers::{
     autocast::Precision,
     bayes,
     checkpoint::write_atomic,
-    cli::ModelArgs,
+    cli::{self, ModelArgs, counted},
     codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
@@ -53,6 +53,7 @@ pub struct CompressArgs {
 
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
+    cli::ensure_file("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;
     let chosen = args.class.as_deref().map(|text| class(text, &trained)).transpose()?;
@@ -75,10 +76,10 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
         }));
     } else {
         println!(
-            "{}: {} bytes, {} images, {bits_per_dim:.4} bits per dimension",
+            "{}: {} bytes, {}, {bits_per_dim:.4} bits per dimension",
             args.out.display(),
             bytes.len(),
-            images.len()
+            counted(images.len(), "image")
         );
     }
     Ok(())
@@ -210,6 +211,7 @@ pub struct DecompressArgs {
 
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
+    cli::ensure_folder("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
     let name = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;

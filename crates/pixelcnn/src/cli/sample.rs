@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine, Layout,
     autocast::Precision,
-    cli::ModelArgs,
+    cli::{self, ModelArgs, counted},
     plain::Plain,
     run::Ticker,
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
@@ -117,6 +117,8 @@ pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16>
 impl DrawArgs {
     fn validate(&self) -> Result<(), ConfigError> {
         self.config.validate()?;
+        self.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
+        self.npy.iter().try_for_each(|path| cli::ensure_file("--npy", path))?;
         ConfigError::ensure(
             (1..=1 << 20).contains(&self.count),
             "--count",

@@ -38,6 +38,7 @@ pub struct TrainArgs {
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let mut run = args.start()?;
+    args.start.validate()?;
     if args.start.resume.is_none() {
         for line in fit_to_data(&mut run)? {
             if !args.quiet {
