@@ -32,13 +32,11 @@ pub(super) struct ClipsArgs {
 impl ClipsArgs {
     /// The clips that the network was trained with, or those that the flags name, checked against the network.
     fn load(&self, trained: &Trained) -> Result<Dataset> {
-        let dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
-        ensure!(
-            !dataset.split(self.split).is_empty(),
-            "{}: has no {} clips",
-            dataset.name,
-            self.split.name()
-        );
+        let mut dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
+        dataset.ensure_split(self.split)?;
+        if trained.model.config().speakers > 0 {
+            dataset = dataset.with_speakers_of(&trained.about.label_names)?;
+        }
         evaluate::ensure_fits(trained.model.config(), &dataset)?;
         let (then, now) = (&trained.about.run.data, dataset.encoding);
         ensure!(
@@ -47,9 +45,6 @@ impl ClipsArgs {
             dataset.name,
             then.encoding
         );
-        let same =
-            trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
-        ensure!(same, "{}: has other speakers than the model was trained on", dataset.name);
         Ok(dataset)
     }
 }
@@ -92,7 +87,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let tally = evaluate::nats(&trained.model, clips, device, &mut |count| ticker.tick(count));
     drop((ticker, autocast));
     let likelihood = tally.likelihood_of(&dims);
-    let baselines = if args.baselines { baselines::all(&dataset, clips)? } else { Vec::new() };
+    let baselines = if args.baselines {
+        Split::ALL.into_iter().try_for_each(|split| dataset.ensure_split(split))?; // they are fitted
+        baselines::all(&dataset, clips)?
+    } else {
+        Vec::new()
+    };
     let worst = worst(&tally, clips, args.worst);
     let given = given(&trained);
     if args.json {
