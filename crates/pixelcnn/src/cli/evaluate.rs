@@ -145,8 +145,9 @@ fn say(likelihood: &Likelihood, dataset: &Dataset, split: Split, conditional: bo
     let given = if conditional { ", each given its class" } else { "" };
     println!("{bits_per_dim:.4} bits per dimension");
     println!(
-        "{nats:.2} +- {nats_se:.2} nats per image over {examples} {} images of {}{given}",
-        split.name(),
+        "{} nats per image over {} of {}{given}",
+        with_error(*nats, *nats_se, 2),
+        counted(*examples, &format!("{} image", split.name())),
         dataset.name
     );
 }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError, bayes,
-    cli::ModelArgs,
+    cli::{ModelArgs, counted, with_error},
     dataset::Split,
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
@@ -118,10 +118,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         return Ok(());
     }
     let Likelihood { examples, nats, nats_se, bits_per_dim, bits_per_dim_se, .. } = likelihood;
-    println!("{bits_per_dim:.4} +- {bits_per_dim_se:.4} bits per sample");
+    println!("{} bits per sample", with_error(bits_per_dim, bits_per_dim_se, 4));
     println!(
-        "{nats:.0} +- {nats_se:.0} nats per clip over {examples} {} clips ({:.0} s) of {}, given {given}",
-        args.clips.split.name(),
+        "{} nats per clip over {} ({:.0} s) of {}, given {given}",
+        with_error(nats, nats_se, 0),
+        counted(examples, &format!("{} clip", args.clips.split.name())),
         dataset.seconds(args.clips.split),
         dataset.name
     );
@@ -227,12 +228,12 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
         return Ok(());
     }
     println!(
-        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} clips by argmax p(speaker | clip)",
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} by argmax p(speaker | clip)",
         100. * accuracy,
         100. * low,
         100. * high,
         classified.right(),
-        clips.len()
+        counted(clips.len(), "clip")
     );
     println!("rows: who speaks; columns: who was taken to");
     println!("{}", classified.table(&dataset.speakers));
