@@ -79,6 +79,12 @@ fn a_run_is_trained_measured_and_heard() {
 
 #[test]
 fn presets_are_described() {
+    let error = fail(&["info", "--preset", "x"], 2);
+    let names = error.split("one of ").nth(1).expect("the presets are listed");
+    for name in names.trim().split(", ") {
+        let parameters = json(&["info", "--preset", name, "--json"])["parameters"].as_u64();
+        assert!(parameters > Some(0), "{name}");
+    }
     for (preset, field) in [("speech", 3070), ("ibab", 5117), ("demo", 512)] {
         assert_eq!(json(&["info", "--preset", preset, "--json"])["receptive_field"], field);
     }
@@ -165,12 +171,6 @@ fn a_file_of_version_1_opens() {
 }
 
 #[test]
-fn hostile_and_foreign_files_are_refused_in_one_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    let model = fixture("voice.safetensors");
-    let good = path("good.wav");
-#[test]
 fn sound_of_16_bits_is_restored_on_any_processor() {
     let folder = tempfile::tempdir().unwrap();
     let [model, file, wanted] = ["safetensors", "chr", "wav"]
@@ -194,6 +194,12 @@ fn sound_of_16_bits_is_restored_on_any_processor() {
     assert!(line.contains(said), "{line}");
 }
 
+#[test]
+fn hostile_and_foreign_files_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let model = fixture("voice.safetensors");
+    let good = path("good.wav");
     clip(&good, 600);
     let bytes = fs::read(&good).unwrap();
     let out = path("x.chr");
