@@ -52,7 +52,7 @@ fn refusal(error: &Error) -> ConfigError {
             ConfigError::new("the command", given, rule)
         }
         ErrorKind::UnknownArgument => {
-            let rule = format!("left out: there is no such flag here{similar}");
+            let rule = format!("left out: there is no such argument here{similar}");
             ConfigError::new(&flag, "given", rule)
         }
         ErrorKind::ArgumentConflict => match text(error, ContextKind::PriorArg) {
@@ -135,7 +135,10 @@ mod tests {
         };
         for (args, wanted) in [
             ("--out x --count a", "--count is a, but must be a whole number, 0 or above"),
-            ("--out x --count -1", "-1 is given, but must be left out: there is no such flag here"),
+            (
+                "--out x --count -1",
+                "-1 is given, but must be left out: there is no such argument here",
+            ),
             ("--out x --share a", "--share is a, but must be a number"),
             ("--out x --steps 5000000000", "--steps is 5000000000, but must be in 0..=4294967295"),
             ("--out x --how quick", "--how is quick, but must be one of fast, exact"),
@@ -149,7 +152,7 @@ mod tests {
         let unknown = line("--out x --cout 3");
         assert_eq!(
             unknown,
-            "--cout is given, but must be left out: there is no such flag here; a similar one is --count"
+            "--cout is given, but must be left out: there is no such argument here; a similar one is --count"
         );
     }
 }
