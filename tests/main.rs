@@ -3,6 +3,7 @@
 mod architecture; // who may depend on whom, where unsafe code may stand, how long files may be
 mod faults; // wrong input, interrupted and killed runs: one line, nothing lost
 mod learning; // known entropies, overfitting, resuming
+mod refusals; // what cannot come to a good end, said at once
 mod sound; // the same of WaveNet
 mod verbs; // what a user types and sees
 

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use wavenet::data::{mu_law, wav};
 
-use crate::{chainrule, fail_at, fixture, succeed_at, text};
+use crate::{chainrule, fail_at, fixture, root, succeed_at, text};
 
 fn succeed(args: &[&str]) -> String {
     succeed_at("wavenet", args)
@@ -79,6 +79,12 @@ fn a_run_is_trained_measured_and_heard() {
 
 #[test]
 fn presets_are_described() {
+    let error = fail(&["info", "--preset", "x"], 2);
+    let names = error.split("one of ").nth(1).expect("the presets are listed");
+    for name in names.trim().split(", ") {
+        let parameters = json(&["info", "--preset", name, "--json"])["parameters"].as_u64();
+        assert!(parameters > Some(0), "{name}");
+    }
     for (preset, field) in [("speech", 3070), ("ibab", 5117), ("demo", 512)] {
         assert_eq!(json(&["info", "--preset", preset, "--json"])["receptive_field"], field);
     }
@@ -162,6 +168,30 @@ fn a_file_of_version_1_opens() {
     succeed(&["decompress", text(&model), text(&file), "--out", text(folder.path()), "--quiet"]);
     let restored = fs::read(folder.path().join("voice.wav")).unwrap();
     assert_eq!(restored, fs::read(fixture("voice.wav")).unwrap());
+}
+
+#[test]
+fn sound_of_16_bits_is_restored_on_any_processor() {
+    let folder = tempfile::tempdir().unwrap();
+    let [model, file, wanted] = ["safetensors", "chr", "wav"]
+        .map(|end| root().join(format!("tests/fixtures/v2/sound.{end}")));
+    for variant in ["portable", ""] {
+        let flags = ["decompress", text(&model), text(&file), "--out", text(folder.path())];
+        let mut command = chainrule("wavenet", &flags);
+        if !variant.is_empty() {
+            command.env("CHAINRULE_SIMD", variant);
+        }
+        assert!(command.arg("--quiet").output().unwrap().status.success());
+        let restored = fs::read(folder.path().join("sound.wav")).unwrap();
+        assert_eq!(restored, fs::read(&wanted).unwrap(), "{variant}");
+    }
+    let mut old = fs::read(&file).unwrap();
+    old[4] = 1; // as version 1 coded it
+    let path = folder.path().join("old.chr");
+    fs::write(&path, old).unwrap();
+    let line = fail(&["decompress", text(&model), text(&path), "--out", text(folder.path())], 1);
+    let said = "old.chr: has format version 1, files of this model are read in 2";
+    assert!(line.contains(said), "{line}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
     wavenet.py train-step [--batch 2]      audio samples/s over {fp32, bf16 autocast}
     wavenet.py sample [--batch 1]          samples/s of cached generation (queues, linear layers) and of plain
-                                           recomputation of the receptive field
+                                           recomputation of the receptive field, the head at its end only
 
 Written from van den Oord et al., "WaveNet: A Generative Model for Raw Audio", 2016, and for the cache from Le Paine et
 al., "Fast Wavenet Generation Algorithm", 2016. Letters: B clips, C channels, T samples.
@@ -39,7 +39,7 @@ class Layer(nn.Module):
 
 
 class WaveNet(nn.Module):
-    """Levels [B, T] to logits [B, 256, T] of each sample from those before it."""
+    """Levels [B, T] to logits [B, 256, T] of each sample from those before it, or [B, 256, 1] of the last one."""
 
     def __init__(self, stacks: int, residual: int, skip: int) -> None:
         super().__init__()
@@ -48,12 +48,14 @@ class WaveNet(nn.Module):
         self.head = nn.Conv1d(skip, skip, 1)
         self.output = nn.Conv1d(skip, LEVELS, 1)
 
-    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+    def forward(self, levels: torch.Tensor, last: bool = False) -> torch.Tensor:
         hs = functional.pad(self.embedding(levels[:, :-1]).transpose(1, 2), (1, 0))
         total = None
         for layer in self.layers:
             hs, skip = layer(hs)
             total = skip if total is None else total + skip
+        if last:
+            total = total[:, :, -1:]
         return self.output(functional.relu(self.head(functional.relu(total))))
 
     def receptive_field(self) -> int:
@@ -132,7 +134,7 @@ def sample(args: argparse.Namespace) -> None:
     levels, plain = torch.randint(LEVELS, (args.batch, model.receptive_field())), math.inf
     for turn in range(3):
         start = time.perf_counter()
-        torch.multinomial(model(levels)[:, :, -1].softmax(1), 1)
+        torch.multinomial(model(levels, last=True)[:, :, 0].softmax(1), 1)
         if turn > 0:
             plain = min(plain, time.perf_counter() - start)
     report(args, mode="sample", samples_per_s={"cached": round(args.batch / best, 1), "plain": round(args.batch / plain, 3)})

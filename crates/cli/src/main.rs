@@ -27,7 +27,7 @@ enum Model {
 }
 
 fn main() -> ExitCode {
-    core_layers::run::main(|| match Cli::parse().model {
+    core_layers::run::main(|| match core_layers::cli::parse::<Cli>()?.model {
         Model::Pixelcnn { command } => pixelcnn::cli::run(command),
         Model::Wavenet { command } => wavenet::cli::run(command),
     })

@@ -5,7 +5,10 @@
 
 use tch::Tensor;
 
-use crate::likelihood::Logistics;
+use crate::{
+    likelihood::Logistics,
+    logistics::{MAX_TABLE_LEVELS, Mixture},
+};
 
 /// The positions of one example: how many levels each has, and in which order they are drawn.
 ///
@@ -100,24 +103,55 @@ pub trait Stepper {
     fn feed(&mut self, symbols: &[u32]);
 }
 
-/// The conditionals of one position: unnormalised log-probabilities `[rows, levels]`.
+/// The conditionals of one position, a row an example: unnormalised log-probabilities `[rows, L]`, or mixtures of
+/// logistics `[rows, 3, M]` that nobody need write out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Conditional {
     levels: usize,
-    logits: Vec<f32>,
+    width: usize, // numbers of a row
+    is_mixture: bool,
+    numbers: Vec<f32>,
 }
 
 impl Conditional {
     /// Makes room for `rows` conditionals of `levels` levels and returns it, row by row; earlier content is lost.
     pub fn reset(&mut self, rows: usize, levels: usize) -> &mut [f32] {
-        self.levels = levels;
-        self.logits.resize(rows * levels, 0.0);
-        &mut self.logits
+        self.resize(rows, levels, levels, false)
     }
 
-    /// The unnormalised log-probabilities of example `row`.
+    /// Makes room for `rows` mixtures of `components` logistics over `levels` levels: of each row M unnormalised
+    /// log-weights, M means and M logarithms of scales. Earlier content is lost.
+    pub fn reset_mixtures(&mut self, rows: usize, levels: usize, components: usize) -> &mut [f32] {
+        self.resize(rows, levels, 3 * components, true)
+    }
+
+    fn resize(&mut self, rows: usize, levels: usize, width: usize, is_mixture: bool) -> &mut [f32] {
+        (self.levels, self.width, self.is_mixture) = (levels, width, is_mixture);
+        self.numbers.resize(rows * width, 0.0);
+        &mut self.numbers
+    }
+
+    /// The numbers of example `row` as they were written: log-probabilities of each level, or parameters of a mixture.
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.logits[row * self.levels..(row + 1) * self.levels]
+        &self.numbers[row * self.width..(row + 1) * self.width]
+    }
+
+    /// The mixture of example `row`, where the conditionals are mixtures.
+    pub fn mixture(&self, row: usize) -> Option<Mixture<'_>> {
+        self.is_mixture.then(|| Mixture::of(self.row(row), self.levels))
+    }
+
+    /// The mixture of example `row` where it has more levels than a table should.
+    pub fn wide_mixture(&self, row: usize) -> Option<Mixture<'_>> {
+        self.mixture(row).filter(|_| self.levels > MAX_TABLE_LEVELS)
+    }
+
+    /// Unnormalised log-probabilities of each level of example `row`; those of a mixture are written to `room`.
+    pub fn logits<'a>(&'a self, row: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        let Some(mixture) = self.mixture(row) else { return self.row(row) };
+        room.resize(self.levels, 0.0);
+        mixture.log_probs(room);
+        room
     }
 
     /// Levels L.

@@ -15,11 +15,15 @@ pub struct Categorical {
 }
 
 impl Default for Categorical {
-    /// Of no levels yet. Any variant of the processor would do: their bits are the same.
+    /// Of no levels yet.
     fn default() -> Self {
-        let variant = Variant::available()[0];
-        Self { kernel: Kernel::new(variant, 1), weights: Vec::new(), total: 0. }
+        Self { kernel: any_kernel(), weights: Vec::new(), total: 0. }
     }
+}
+
+/// The processor's fastest kernel for one row. Any other would do: their bits are the same.
+pub(crate) fn any_kernel() -> Kernel {
+    Kernel::new(Variant::available()[0], 1)
 }
 
 impl Categorical {

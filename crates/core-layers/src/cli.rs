@@ -1,6 +1,12 @@
 //! Flags that the commands of every model crate share.
 
+mod output;
+mod usage;
+
 use std::path::PathBuf;
+
+pub use output::{ensure_file, ensure_folder};
+pub use usage::parse;
 
 use anyhow::Result;
 use clap::Args;
@@ -103,9 +109,29 @@ pub fn label(
     })
 }
 
+/// So many of what `noun` is one of: `1 clip`, `2 clips`.
+pub fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+/// A figure with its standard error: `1.25 +- 0.03`, or `1.25 +- -` where one example leaves it unknown.
+pub fn with_error(value: f64, error: Option<f64>, decimals: usize) -> String {
+    let error = error.map_or_else(|| "-".into(), |it| format!("{it:.decimals$}"));
+    format!("{value:.decimals$} +- {error}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_said_as_they_are_spoken() {
+        let said = [0, 1, 2].map(|count| counted(count, "test clip"));
+        assert_eq!(said, ["0 test clips", "1 test clip", "2 test clips"]);
+        assert_eq!(with_error(1.25, Some(0.034), 2), "1.25 +- 0.03");
+        assert_eq!(with_error(1.25, None, 1), "1.2 +- -");
+    }
 
     #[test]
     fn a_label_has_a_name_and_a_number() {

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     checkpoint::{hex, sha256},
+    cli::counted,
     random,
 };
 
@@ -71,6 +72,29 @@ impl Split {
         } else {
             Self::Test
         }
+    }
+
+    /// Refuses a set whose part of this split is empty; `counts` are those of [`Split::ALL`], `noun` is one example, and
+    /// `advice` says what to do.
+    ///
+    /// # Errors
+    /// One line with the set's name and all three counts.
+    pub fn ensure_some(
+        self,
+        name: &str,
+        counts: [usize; 3],
+        noun: &str,
+        advice: &str,
+    ) -> anyhow::Result<()> {
+        let [train, valid, test] = counts;
+        let place = Self::ALL.iter().position(|&it| it == self);
+        let all = counted(counts.iter().sum(), noun);
+        anyhow::ensure!(
+            place.is_some_and(|place| counts[place] > 0),
+            "{name}: its {} split is empty ({all}: {train} train, {valid} valid, {test} test); {advice}",
+            self.name()
+        );
+        Ok(())
     }
 
     /// The indices below `count` that fall into this split, ascending.

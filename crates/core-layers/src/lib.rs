@@ -2,7 +2,7 @@
 //!
 //! A model is one sentence, `p(x) = prod_i p(x_i | x_<i, context)`, and two traits say it:
 //! [`Autoregressive`] for all conditionals in one pass, [`Stepper`] for one position at a time. Over them, once:
-//! [`likelihood`], [`sampling`], [`codec`] and [`audit`]. Around them: [`conv`] and the other layers,
+//! [`likelihood`], [`sampling`], [`codec`] and [`audit`]; one symbol is a [`categorical`] or, of many levels, a mixture of [`logistics`]. Around them: [`conv`] and the other layers,
 //! [`kernels`] (native code; the exact engine), [`optim`], [`training`], [`checkpoint`], [`run`], [`dataset`], [`device`], [`cli`].
 
 pub mod audit;
@@ -20,6 +20,7 @@ pub mod error;
 pub mod fetched;
 pub mod kernels;
 pub mod likelihood;
+pub mod logistics;
 pub mod npy;
 pub mod optim;
 pub mod overrides;

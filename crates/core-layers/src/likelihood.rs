@@ -4,10 +4,10 @@
 use std::f64::consts::LN_2;
 
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
-    autoregressive::{Autoregressive, Conditionals},
+    autoregressive::{Autoregressive, Conditional, Conditionals},
     kernels::ffi,
 };
 
@@ -112,6 +112,26 @@ impl Conditionals {
             }
         }
     }
+
+    /// Writes those of a single position `[B, 1, ...]` where a sampler or the codec reads them.
+    pub fn write_to(&self, out: &mut Conditional) {
+        let copy = |numbers: &Tensor, to: &mut [f32]| {
+            let numbers = numbers.to_kind(Kind::Float).to_device(Device::Cpu).contiguous();
+            numbers.copy_data(to, to.len());
+        };
+        match self {
+            Self::Logits(logits) => {
+                let sizes = logits.size(); // [B, 1, L]
+                copy(logits, out.reset(sizes[0] as usize, sizes[2] as usize));
+            }
+            Self::Logistics(Logistics { logits, means, log_scales, levels }) => {
+                let sizes = logits.size(); // [B, 1, M]
+                let all = Tensor::cat(&[logits, means, log_scales], -1);
+                let (rows, components) = (sizes[0] as usize, sizes[2] as usize);
+                copy(&all, out.reset_mixtures(rows, *levels as usize, components));
+            }
+        }
+    }
 }
 
 /// The definition; [`Conditionals::log_prob`] does the same where it can without writing the softmax down.
@@ -143,12 +163,12 @@ pub struct Likelihood {
     pub dims: usize,
     /// Mean nats per example.
     pub nats: f64,
-    /// Standard error of that mean over examples.
-    pub nats_se: f64,
+    /// Standard error of that mean over examples; unknown of a single one.
+    pub nats_se: Option<f64>,
     /// Total nats / (total dimensions * ln 2).
     pub bits_per_dim: f64,
-    /// Its standard error over examples.
-    pub bits_per_dim_se: f64,
+    /// Its standard error over examples; unknown of a single one.
+    pub bits_per_dim_se: Option<f64>,
     /// `exact`, or `upper` where only a bound is known.
     pub bound: &'static str,
 }
@@ -181,7 +201,7 @@ impl Tally {
         let mean_dims = dims.iter().sum::<usize>() as f64 / n;
         let error = |residual: &dyn Fn(usize) -> f64| {
             let squares: f64 = (0..dims.len()).map(|i| residual(i).powi(2)).sum();
-            (squares / (n - 1.).max(1.) / n).sqrt()
+            (n > 1.).then(|| (squares / (n - 1.) / n).sqrt())
         };
         let per_dim = nats / mean_dims;
         let of_bits = error(&|i| self.nats[i] - per_dim * dims[i] as f64);
@@ -191,7 +211,7 @@ impl Tally {
             nats,
             nats_se: error(&|i| self.nats[i] - nats),
             bits_per_dim: per_dim / LN_2,
-            bits_per_dim_se: of_bits / (mean_dims * LN_2),
+            bits_per_dim_se: of_bits.map(|error| error / (mean_dims * LN_2)),
             bound: "exact",
         }
     }
@@ -199,8 +219,6 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind, Tensor};
-
     use super::*;
 
     fn random(sizes: &[i64]) -> Tensor {
@@ -249,9 +267,19 @@ mod tests {
         let likelihood = tally.likelihood(3);
         assert_eq!(likelihood.examples, 3);
         assert!((likelihood.nats - 3.).abs() < 1e-12);
-        assert!((likelihood.nats_se - (7f64 / 3.).sqrt()).abs() < 1e-12);
+        let nats_se = likelihood.nats_se.unwrap();
+        assert!((nats_se - (7f64 / 3.).sqrt()).abs() < 1e-12);
         assert!((likelihood.bits_per_dim - 1. / LN_2).abs() < 1e-12);
-        assert!((likelihood.bits_per_dim_se - likelihood.nats_se / (3. * LN_2)).abs() < 1e-12);
+        let bits_se = likelihood.bits_per_dim_se.unwrap();
+        assert!((bits_se - nats_se / (3. * LN_2)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn one_example_has_no_standard_error() {
+        let mut tally = Tally::default();
+        tally.add([2.]);
+        let json = serde_json::to_value(tally.likelihood(1)).unwrap();
+        assert!(json["nats_se"].is_null() && json["bits_per_dim_se"].is_null(), "{json}");
     }
 
     #[test]
@@ -260,8 +288,8 @@ mod tests {
         tally.add([2., 4., 6.]);
         let proportional = tally.likelihood_of(&[1, 2, 3]);
         assert!((proportional.bits_per_dim - 2. / LN_2).abs() < 1e-12);
-        assert!(proportional.bits_per_dim_se < 1e-12, "every example has the same rate");
-        assert!(proportional.nats_se > 1.);
+        assert!(proportional.bits_per_dim_se.unwrap() < 1e-12, "every example has the same rate");
+        assert!(proportional.nats_se.unwrap() > 1.);
     }
 
     #[test]

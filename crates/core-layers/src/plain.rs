@@ -2,9 +2,7 @@
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
-use crate::autoregressive::{
-    Autoregressive, Conditional, Conditionals, Context, Engine, Layout, Stepper,
-};
+use crate::autoregressive::{Autoregressive, Conditional, Context, Engine, Layout, Stepper};
 
 /// Steps through any [`Autoregressive`] model by whole passes, of which one position is read. Slow, and the reference
 /// that every other engine is held to.
@@ -46,18 +44,11 @@ struct PlainStepper<'e, M: Autoregressive> {
 impl<M: Autoregressive> Stepper for PlainStepper<'_, M> {
     fn next(&mut self, out: &mut Conditional) {
         let position = i64::from(self.engine.layout.order[self.step]);
-        let logits = tch::no_grad(|| {
+        tch::no_grad(|| {
             let model = self.engine.model;
             let all = model.conditionals(&model.embed(&self.xs), &self.context);
-            match all.at(position) {
-                Conditionals::Logits(logits) => logits.squeeze_dim(1),
-                logistics @ Conditionals::Logistics(_) => logistics.log_probs().squeeze_dim(1),
-            }
+            all.at(position).write_to(out);
         });
-        let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu).contiguous(); // [B, L]
-        let (rows, levels) = logits.size2().expect("a conditional has two axes");
-        let to = out.reset(rows as usize, levels as usize);
-        logits.copy_data(to, (rows * levels) as usize);
     }
 
     fn feed(&mut self, symbols: &[u32]) {

@@ -16,6 +16,7 @@ use crate::{
     autoregressive::{Conditional, Context, Engine, Layout, Stepper},
     categorical::{Categorical, argmax},
     error::ConfigError,
+    logistics::DiscretisedMixture,
     random,
 };
 
@@ -67,6 +68,8 @@ impl SamplingConfig {
 struct Drawer {
     config: SamplingConfig,
     categorical: Categorical,
+    mixture: DiscretisedMixture,
+    table: Vec<f32>, // a mixture written out
     logits: Vec<f32>,
     ranking: Vec<usize>,
 }
@@ -76,12 +79,28 @@ impl Drawer {
         Self {
             config,
             categorical: Categorical::default(),
+            mixture: DiscretisedMixture::default(),
+            table: Vec::new(),
             logits: Vec::new(),
             ranking: Vec::new(),
         }
     }
 
-    fn draw(&mut self, logits: &[f32], u: f64) -> u32 {
+    /// A symbol of example `row` at `u` of the distribution function; of the model's own distribution over very many levels
+    /// by asking for some of them only.
+    fn draw(&mut self, conditional: &Conditional, row: usize, u: f64) -> u32 {
+        let is_plain = self.config == SamplingConfig::default();
+        if let Some(mixture) = conditional.wide_mixture(row).filter(|_| is_plain) {
+            self.mixture.set(mixture);
+            return self.mixture.quantile(u);
+        }
+        let mut table = std::mem::take(&mut self.table);
+        let symbol = self.draw_of(conditional.logits(row, &mut table), u);
+        self.table = table;
+        symbol
+    }
+
+    fn draw_of(&mut self, logits: &[f32], u: f64) -> u32 {
         if self.config.temperature == 0. {
             return argmax(logits);
         }
@@ -174,7 +193,7 @@ pub fn draw_while(
         if k >= draws.known {
             stepper.next(&mut conditional);
             for (row, symbol) in at.iter_mut().enumerate() {
-                *symbol = drawer.draw(conditional.row(row), random::uniform(&mut uniforms[row]));
+                *symbol = drawer.draw(&conditional, row, random::uniform(&mut uniforms[row]));
             }
         }
         for (to, &from) in column.iter_mut().zip(&at) {
@@ -257,7 +276,7 @@ mod tests {
         let mut drawer = Drawer::new(config);
         let mut counts = vec![0.; logits.len()];
         for i in 0..1000 {
-            counts[drawer.draw(logits, (f64::from(i) + 0.5) / 1000.) as usize] += 1e-3;
+            counts[drawer.draw_of(logits, (f64::from(i) + 0.5) / 1000.) as usize] += 1e-3;
         }
         counts
     }
@@ -278,7 +297,7 @@ mod tests {
         let plain = SamplingConfig::default();
         assert!(close(&frequencies(plain, &LOGITS), &softmax(&[0., 1., 2., -1.])));
         let cold = SamplingConfig { temperature: 0., ..plain };
-        assert_eq!(Drawer::new(cold).draw(&LOGITS, 0.01), 2);
+        assert_eq!(Drawer::new(cold).draw_of(&LOGITS, 0.01), 2);
         let warm = SamplingConfig { temperature: 2., ..plain };
         assert!(close(&frequencies(warm, &LOGITS), &softmax(&[0., 0.5, 1., -0.5])));
     }

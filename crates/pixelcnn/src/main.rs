@@ -13,5 +13,5 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    core_layers::run::main(|| pixelcnn::cli::run(Cli::parse().command))
+    core_layers::run::main(|| pixelcnn::cli::run(core_layers::cli::parse::<Cli>()?.command))
 }

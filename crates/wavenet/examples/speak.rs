@@ -44,8 +44,8 @@ struct Args {
     repeats: usize,
 }
 
-/// Presets that are measured: 9 layers of 32 channels, 30 of 64, 50 of 32.
-const MODELS: [&str; 3] = ["demo", "speech", "ibab"];
+/// Presets that are measured: 9 layers of 32 channels, 30 of 64, 50 of 32, and 30 of 64 in 16 bits.
+const MODELS: [&str; 4] = ["demo", "speech", "ibab", "speech-16bit"];
 /// Samples of a measurement.
 const SAMPLES: usize = 2000;
 /// Samples of a training window.

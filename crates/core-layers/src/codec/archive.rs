@@ -6,12 +6,42 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::hex;
+use crate::{
+    categorical,
+    checkpoint::hex,
+    logistics::{self, MAX_TABLE_LEVELS},
+};
 
 const MAGIC: &[u8; 4] = b"CHRN";
-/// The version this program writes; it reads every one up to it.
-const VERSION: u16 = 1;
+/// The newest version this program writes; it reads every one up to it.
+const VERSION: u16 = 2;
 const PREFIX: usize = 10; // magic, version, header length
+
+/// How a symbol's probabilities become integers: the format version of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Coding {
+    /// Frequencies of all levels, which sum to `2^24`.
+    Tables = 1,
+    /// Cumulated frequencies up to `2^30`, of the levels that are asked for: mixtures over very many levels.
+    Mixtures = 2,
+}
+
+impl Coding {
+    /// That of a model of mixtures over so many levels.
+    pub fn of_mixtures(levels: usize) -> Self {
+        if levels > MAX_TABLE_LEVELS { Self::Mixtures } else { Self::Tables }
+    }
+
+    /// What each symbol costs at the least, bits: every one of `levels` has a frequency of 1 or more.
+    pub fn least_bits(self, levels: usize) -> f64 {
+        let precision = match self {
+            Self::Tables => categorical::PRECISION,
+            Self::Mixtures => logistics::PRECISION,
+        };
+        levels.saturating_sub(1) as f64 * 2f64.powi(-(precision as i32))
+    }
+}
 
 /// What a `.chr` file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +89,8 @@ impl Header {
 /// A `.chr` file in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
+    /// How its streams were coded.
+    pub coding: Coding,
     /// What it says of itself; `sections` is filled in by [`Archive::to_bytes`].
     pub header: Header,
     /// What decoding needs besides the streams, such as packed labels.
@@ -78,14 +110,16 @@ impl Archive {
     }
 
     /// Reads the bytes of a file, as [`Archive::from_bytes`], that was made with the model of that hash (64 digits, of which
-    /// the header holds 32).
+    /// the header holds 32), whose symbols are coded so.
     ///
     /// # Errors
-    /// One line on what is wrong with the bytes, or with both models.
-    pub fn of_model(bytes: &[u8], hash: &str) -> Result<Self> {
+    /// One line on what is wrong with the bytes, or with both models or codings.
+    pub fn of_model(bytes: &[u8], hash: &str, coding: Coding) -> Result<Self> {
         let archive = Self::from_bytes(bytes)?;
         let (made, this) = (&archive.header.model, &hash[..32]);
         ensure!(made == this, "was compressed with the model {made}, this one is {this}");
+        let (made, this) = (archive.coding as u16, coding as u16);
+        ensure!(made == this, "has format version {made}, files of this model are read in {this}");
         Ok(archive)
     }
 
@@ -100,7 +134,7 @@ impl Archive {
             std::iter::once(self.side.len()).chain(self.streams.iter().map(Vec::len)).collect();
         let header = serde_json::to_vec(&header)?;
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend((self.coding as u16).to_le_bytes());
         bytes.extend(
             u32::try_from(header.len()).context("the header is longer than 4 GiB")?.to_le_bytes(),
         );
@@ -119,10 +153,11 @@ impl Archive {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         ensure!(bytes.len() >= PREFIX && &bytes[..4] == MAGIC, "is not a .chr file");
         let version = u16::from_le_bytes([bytes[4], bytes[5]]);
-        ensure!(
-            (1..=VERSION).contains(&version),
-            "has format version {version}, this program reads 1 to {VERSION}"
-        );
+        let coding = match version {
+            1 => Coding::Tables,
+            2 => Coding::Mixtures,
+            _ => bail!("has format version {version}, this program reads 1 to {VERSION}"),
+        };
         let length = u32::from_le_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]) as usize;
         let Some(header) = bytes[PREFIX..].get(..length) else {
             bail!("is cut off: its header has {length} bytes, the file {}", bytes.len());
@@ -168,7 +203,7 @@ impl Archive {
             );
             rest = tail;
         }
-        Ok(Self { side: side.to_vec(), streams: read, header })
+        Ok(Self { coding, side: side.to_vec(), streams: read, header })
     }
 }
 
@@ -188,7 +223,8 @@ mod tests {
             checksum: Archive::checksum([1, 2, 3]),
             sections,
         };
-        Archive { header, side: vec![7, 8], streams: vec![vec![1, 2, 3], vec![u32::MAX]] }
+        let streams = vec![vec![1, 2, 3], vec![u32::MAX]];
+        Archive { coding: Coding::Tables, header, side: vec![7, 8], streams }
     }
 
     #[test]
@@ -220,7 +256,20 @@ mod tests {
         let mut bytes = archive().to_bytes()?;
         bytes[4] = 9;
         let error = Archive::from_bytes(&bytes).unwrap_err().to_string();
-        assert_eq!(error, "has format version 9, this program reads 1 to 1");
+        assert_eq!(error, "has format version 9, this program reads 1 to 2");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_of_another_coding_is_refused() -> Result<()> {
+        let mut archive = archive();
+        archive.header.model = "0".repeat(32);
+        let bytes = archive.to_bytes()?;
+        let hash = "0".repeat(64);
+        assert!(Archive::of_model(&bytes, &hash, Coding::Tables).is_ok());
+        let refusal = Archive::of_model(&bytes, &hash, Coding::of_mixtures(65_536)).unwrap_err();
+        let wanted = "has format version 1, files of this model are read in 2";
+        assert_eq!(refusal.to_string(), wanted);
         Ok(())
     }
 

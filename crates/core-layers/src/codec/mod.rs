@@ -1,28 +1,27 @@
 //! Lossless compression: sampling with the answer known.
 //!
 //! A range coder spends `-log2 p(x_i | x_<i)` bits on a symbol, with p from an engine of defined bits and quantised to
-//! integers by one function on both sides ([`Categorical::frequencies`]).
+//! integers by one function on both sides: the frequencies of all levels ([`Categorical::frequencies`]), or of a mixture over
+//! very many levels the cumulated ones of those that are asked for ([`DiscretisedMixture::cumulated`]).
+//!
+//! [`Categorical::frequencies`]: crate::categorical::Categorical::frequencies
+//! [`DiscretisedMixture::cumulated`]: crate::logistics::DiscretisedMixture::cumulated
 
 mod archive;
+mod symbol;
 
-pub use archive::{Archive, Header};
+pub use archive::{Archive, Coding, Header};
 
-use std::num::NonZeroU32;
-
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use constriction::backends::Cursor;
-use constriction::stream::{
-    Decode, Encode,
-    model::{DecoderModel, EncoderModel, EntropyModel},
-    queue::{RangeDecoder, RangeEncoder},
-};
+use constriction::stream::queue::{RangeDecoder, RangeEncoder};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::{
     autoregressive::{Conditional, Context, Engine},
-    categorical::{Categorical, PRECISION},
     sampling::in_parallel,
 };
+use symbol::Symbols;
 
 /// Words of 32 bits keep the end of a stream short; a state of 128 keeps the rounding of the range below 2^-72 a symbol,
 /// where one of 64 bits would cost 0.1 % of images whose pixels are nearly certain.
@@ -35,55 +34,6 @@ const GROUP: usize = 16;
 const EXAMPLES_PER_STREAM: usize = 256;
 /// Streams at the most.
 const MAX_STREAMS: usize = 8;
-
-/// Integer frequencies of one symbol, as the range coder asks for them.
-#[derive(Debug, Default)]
-struct Frequencies {
-    categorical: Categorical,
-    counts: Vec<u32>,
-}
-
-impl Frequencies {
-    fn set(&mut self, logits: &[f32]) -> Result<()> {
-        self.categorical.set(logits);
-        ensure!(self.categorical.is_finite(), "the model gives a probability that is not a number");
-        self.categorical.frequencies(&mut self.counts);
-        Ok(())
-    }
-}
-
-impl EntropyModel<PRECISION> for Frequencies {
-    type Symbol = u32;
-    type Probability = u32;
-}
-
-impl EncoderModel<PRECISION> for Frequencies {
-    fn left_cumulative_and_probability(
-        &self,
-        symbol: impl std::borrow::Borrow<u32>,
-    ) -> Option<(u32, NonZeroU32)> {
-        let symbol = *symbol.borrow() as usize;
-        let count = NonZeroU32::new(*self.counts.get(symbol)?)?;
-        Some((self.counts[..symbol].iter().sum(), count))
-    }
-}
-
-impl DecoderModel<PRECISION> for Frequencies {
-    fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
-        let mut left = 0;
-        for (symbol, &count) in self.counts.iter().enumerate() {
-            if quantile - left < count {
-                return (
-                    symbol as u32,
-                    left,
-                    NonZeroU32::new(count).expect("every frequency is at least 1"),
-                );
-            }
-            left += count;
-        }
-        unreachable!("frequencies sum to 2^PRECISION, which a quantile is below")
-    }
-}
 
 /// Rows of each stream: a function of the number of examples alone, so that a file does not depend on the machine.
 fn streams(examples: usize) -> Vec<usize> {
@@ -112,7 +62,7 @@ pub fn encode<E: Engine + Sync>(
         let mut coder = Encoder::new();
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
-            let mut frequencies = Frequencies::default();
+            let mut model = Symbols::default();
             let ends = ends(engine, context, first, rows);
             for (k, &position) in engine.layout().order.iter().enumerate().take(last(&ends)) {
                 let column: Vec<u32> =
@@ -122,10 +72,7 @@ pub fn encode<E: Engine + Sync>(
                     if k >= ends[row] {
                         continue;
                     }
-                    frequencies.set(conditional.row(row))?;
-                    coder.encode_symbol(symbol, &frequencies).map_err(|_| {
-                        anyhow!("level {symbol} is beyond the model's {}", conditional.levels())
-                    })?;
+                    model.encode(symbol, &conditional, row, &mut coder)?;
                 }
                 stepper.feed(&column);
                 tick(column.len());
@@ -170,7 +117,7 @@ pub fn decode<E: Engine + Sync>(
         let mut coder = Decoder::from_compressed(stream.clone()).expect("a vector can be read");
         each_group(engine, context, first, share.nrows(), |stepper, rows| {
             let mut conditional = Conditional::default();
-            let mut frequencies = Frequencies::default();
+            let mut model = Symbols::default();
             let ends = ends(engine, context, first, rows);
             for (k, &position) in engine.layout().order.iter().enumerate().take(last(&ends)) {
                 stepper.next(&mut conditional);
@@ -179,9 +126,7 @@ pub fn decode<E: Engine + Sync>(
                     if k >= ends[row] {
                         continue;
                     }
-                    frequencies.set(conditional.row(row))?;
-                    let symbol =
-                        coder.decode_symbol(&frequencies).ok().context("the stream is corrupt")?;
+                    let symbol = model.decode(&conditional, row, &mut coder)?;
                     share[[to, position as usize]] = symbol;
                     column[row] = symbol;
                 }

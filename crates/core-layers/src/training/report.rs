@@ -33,11 +33,11 @@ pub enum Report {
 }
 
 impl Report {
-    /// A warning where validation is below what is possible by more than four standard errors: then the model sees what it
-    /// predicts. `entropy_nats` is that of one dimension of the data.
+    /// A warning where validation is below what is possible by more than four standard errors (known of two examples or
+    /// more): then the model sees what it predicts. `entropy_nats` is that of one dimension of the data.
     pub fn leak(valid: &Likelihood, entropy_nats: f64) -> Option<Self> {
         let (found, floor) = (valid.bits_per_dim, entropy_nats / LN_2);
-        (found + 4. * valid.bits_per_dim_se < floor).then(|| {
+        (found + 4. * valid.bits_per_dim_se? < floor).then(|| {
             Self::Warning(format!(
                 "validation is at {found:.4} bits per dimension, below the data's entropy of {floor:.4}: does the model see what it predicts?"
             ))

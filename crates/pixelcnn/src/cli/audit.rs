@@ -8,7 +8,7 @@ use core_layers::{
     Autoregressive, ConfigError,
     audit::{self, Law},
     autocast::Precision,
-    cli::ModelArgs,
+    cli::{self, ModelArgs},
     plot::heat_map,
     random,
 };
@@ -52,6 +52,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         args.model.precision,
         "f32: an audit holds exact engines to the full pass",
     )?;
+    args.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
     let (trained, device) = load(&args.model)?;
     let model = &trained.model;
     let laws = laws(model, device, args)?;

@@ -9,8 +9,8 @@ use core_layers::{
     autocast::Precision,
     bayes,
     checkpoint::write_atomic,
-    cli::ModelArgs,
-    codec::{self, Archive, Header},
+    cli::{self, ModelArgs, counted},
+    codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
 use ndarray::{Array4, Axis};
@@ -53,6 +53,7 @@ pub struct CompressArgs {
 
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
+    cli::ensure_file("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;
     let chosen = args.class.as_deref().map(|text| class(text, &trained)).transpose()?;
@@ -75,10 +76,10 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
         }));
     } else {
         println!(
-            "{}: {} bytes, {} images, {bits_per_dim:.4} bits per dimension",
+            "{}: {} bytes, {}, {bits_per_dim:.4} bits per dimension",
             args.out.display(),
             bytes.len(),
-            images.len()
+            counted(images.len(), "image")
         );
     }
     Ok(())
@@ -139,7 +140,8 @@ pub(super) fn compress(
         checksum: Archive::checksum(symbols.iter().copied()),
         sections: Vec::new(),
     };
-    Archive { header, side: codec::pack_uniform(&labels, classes as u32), streams }.to_bytes()
+    let side = codec::pack_uniform(&labels, classes as u32);
+    Archive { coding: Coding::Tables, header, side, streams }.to_bytes()
 }
 
 fn context(labels: &[u32], rows: usize) -> ImageContext {
@@ -209,6 +211,7 @@ pub struct DecompressArgs {
 
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
+    cli::ensure_folder("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
     let name = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
@@ -237,7 +240,7 @@ pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
 
 /// The images of a `.chr` file, verified against its checksum.
 pub(super) fn decompress(trained: &Trained, bytes: &[u8], machine: &Machine) -> Result<Images> {
-    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let archive = Archive::of_model(bytes, &trained.hash, Coding::Tables)?;
     let Header { examples, ref shape, .. } = archive.header;
     let image = trained.model.config().image();
     let wanted = [image.height, image.width, image.colours].map(|size| size as usize);

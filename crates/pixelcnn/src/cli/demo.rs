@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use core_layers::{
     autocast::Precision,
     bayes,
-    cli::DemoArgs,
+    cli::{DemoArgs, counted},
     plot::learning_curve,
     run::{METRICS, RunFolder},
     sampling::{Draws, SamplingConfig, draw_in_parallel},
@@ -41,6 +41,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
         "All commands: pixelcnn --help. Everything it makes goes to {}/.\n",
         args.out.display()
     );
+    core_layers::cli::ensure_folder("--out", &args.out)?;
     std::fs::create_dir_all(&args.out)?;
     let nade = fit("nade", "a NADE, the oldest of the family", args)?;
     let gated = fit("digits", "a class-conditional Gated PixelCNN", args)?;
@@ -175,7 +176,7 @@ fn restore(gated: &Trained, test: &Images, chr: &[u8]) -> Result<()> {
     };
     let back = decompress(gated, chr, &machine)?;
     ensure!(back.levels == test.levels, "the codec lost something");
-    println!("\nThe file was restored: {} images, every bit the same.", back.len());
+    println!("\nThe file was restored: {}, every bit the same.", counted(back.len(), "image"));
     Ok(())
 }
 

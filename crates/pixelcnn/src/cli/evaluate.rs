@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError, bayes,
-    cli::ModelArgs,
+    cli::{self, ModelArgs, counted, with_error},
     dataset::Split,
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
@@ -85,6 +85,7 @@ pub struct EvaluateArgs {
 
 /// Runs `evaluate`.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
+    args.heat_map.iter().try_for_each(|path| cli::ensure_file("--heat-map", path))?;
     let (mut trained, device) = load(&args.model)?;
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);
@@ -144,8 +145,9 @@ fn say(likelihood: &Likelihood, dataset: &Dataset, split: Split, conditional: bo
     let given = if conditional { ", each given its class" } else { "" };
     println!("{bits_per_dim:.4} bits per dimension");
     println!(
-        "{nats:.2} +- {nats_se:.2} nats per image over {examples} {} images of {}{given}",
-        split.name(),
+        "{} nats per image over {} of {}{given}",
+        with_error(*nats, *nats_se, 2),
+        counted(*examples, &format!("{} image", split.name())),
         dataset.name
     );
 }
@@ -218,12 +220,12 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
         return Ok(());
     }
     println!(
-        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} images by argmax p(y | x)",
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} by argmax p(y | x)",
         100. * accuracy,
         100. * low,
         100. * high,
         classified.right(),
-        images.len()
+        counted(images.len(), "image")
     );
     println!("{:.4} bits per dimension with the class unknown", marginal.bits_per_dim);
     println!("rows: the class; columns: what it was taken for");

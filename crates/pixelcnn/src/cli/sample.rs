@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine, Layout,
     autocast::Precision,
-    cli::ModelArgs,
+    cli::{self, ModelArgs, counted},
     plain::Plain,
     run::Ticker,
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
@@ -117,6 +117,8 @@ pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16>
 impl DrawArgs {
     fn validate(&self) -> Result<(), ConfigError> {
         self.config.validate()?;
+        self.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
+        self.npy.iter().try_for_each(|path| cli::ensure_file("--npy", path))?;
         ConfigError::ensure(
             (1..=1 << 20).contains(&self.count),
             "--count",
@@ -190,14 +192,17 @@ impl DrawArgs {
 /// Flags of `complete`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  pixelcnn complete runs/digits --image three.png --rows 4 --count 8 --out completions.png"
+    after_help = "Example:\n  pixelcnn complete runs/digits --image three.png --rows 4 --count 8 --out completions.png\n  pixelcnn complete runs/digits --image samples.npy --index 2 --rows 4 --out completions.png"
 )]
 pub struct CompleteArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// The image whose top is given.
-    #[arg(long, value_name = "PNG")]
+    /// The image whose top is given: a picture, or an array of images as `sample --npy` writes it.
+    #[arg(long, value_name = "PNG|NPY")]
     image: PathBuf,
+    /// Which image of an array, the first is 0 [default: 0].
+    #[arg(long)]
+    index: Option<usize>,
     /// Rows that are given.
     #[arg(long)]
     rows: usize,
@@ -216,14 +221,7 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         args.rows,
         &format!("0 to {}", image.height),
     )?;
-    let levels = data::read_image(&args.image, image.levels as u32, image.colours as usize)?;
-    let given = levels.insert_axis(Axis(0)); // [1, H, W, C]
-    evaluate::ensure_fits(
-        trained.model.config(),
-        given.view(),
-        image.levels as u32,
-        &args.image.display().to_string(),
-    )?;
+    let given = args.read(&trained)?;
     let drawing = Drawing::new(&trained, device, &args.model);
     let completed = drawing.complete(&given, args.rows, &args.draw)?;
     let shown = ndarray::concatenate(
@@ -231,6 +229,46 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         &[known_rows(&given, args.rows, image.levels).view(), completed.view()],
     )?;
     args.draw.write(&completed, &shown, image.levels as u32, shown.len_of(Axis(0)))
+}
+
+impl CompleteArgs {
+    /// The image `[1, H, W, C]`.
+    fn read(&self, trained: &Trained) -> Result<Array4<u16>> {
+        let (config, image) = (trained.model.config(), trained.model.config().image());
+        let name = self.image.display().to_string();
+        let given = if self.image.extension().is_some_and(|end| end == "npy") {
+            let all = data::read_npy(&self.image)?;
+            let (index, count) = (self.index.unwrap_or(0), all.len());
+            let rule = format!("below {count}: {name} holds {}", counted(count, "image"));
+            ConfigError::ensure(index < count, "--index", index, &rule)?;
+            all.select(&[index]).levels
+        } else {
+            let index = self.index.unwrap_or(0);
+            let rule = "left out: only an array holds several images";
+            ConfigError::ensure(self.index.is_none(), "--index", index, rule)?;
+            let picture = data::open_image(&self.image)?;
+            let (size, wanted) = ((picture.width(), picture.height()), (image.width, image.height));
+            ensure!(
+                (i64::from(size.0), i64::from(size.1)) == wanted,
+                "{name}: has {} x {} pixels, the model's images {} x {}; instead of a sheet of images give the array that sample --npy writes, and --index",
+                size.0,
+                size.1,
+                wanted.0,
+                wanted.1
+            );
+            data::read_image(&self.image, image.levels as u32, image.colours as usize)?
+                .insert_axis(Axis(0))
+        };
+        evaluate::ensure_fits(config, given.view(), image.levels as u32, &name)?;
+        let beyond = given.iter().find(|&&level| i64::from(level) >= image.levels);
+        ensure!(
+            beyond.is_none(),
+            "{name}: holds the level {}, the model has {}",
+            beyond.unwrap_or(&0),
+            image.levels
+        );
+        Ok(given)
+    }
 }
 
 /// A model, and on what it draws.

@@ -37,6 +37,7 @@ pub struct TrainArgs {
 
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
+    args.start.validate()?;
     let mut run = args.start()?;
     if args.start.resume.is_none() {
         let wanted = run.model.image().clone();

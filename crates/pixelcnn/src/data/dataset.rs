@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use core_layers::{
     ConfigError,
     dataset::{FileDigest, Split, data_hash},
@@ -71,13 +71,11 @@ impl Dataset {
     /// Limits, re-quantises and binarises a source's images.
     pub(super) fn new(source: Source, config: &DataConfig) -> Result<Self> {
         let Source { name, label_names, rule, mut splits, files, decoder, texture, .. } = source;
+        let counts = [0, 1, 2].map(|split: usize| splits[split].len());
+        let advice =
+            format!("add images, or sort them into folders train, valid and test ({rule})");
         for (images, split) in splits.iter_mut().zip(Split::ALL) {
-            ensure!(
-                !images.is_empty(),
-                "{}: no image falls into the {} split ({rule})",
-                config.data,
-                split.name()
-            );
+            split.ensure_some(&config.data, counts, "image", &advice)?;
             if config.limit > 0 {
                 images.truncate(config.limit);
             }

@@ -270,7 +270,8 @@ mod tests {
         fs::remove_dir_all(folder.path().join("valid"))?;
         fs::remove_file(folder.path().join("train/y.png"))?;
         let lacking = format!("{:#}", loaded(folder.path(), 0, false).unwrap_err());
-        assert!(lacking.contains("no image falls into the valid split"), "{lacking}");
+        let said = "its valid split is empty (4 images: 2 train, 0 valid, 2 test); add images, or";
+        assert!(lacking.contains(said), "{lacking}");
         Ok(())
     }
 

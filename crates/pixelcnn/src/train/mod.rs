@@ -89,7 +89,7 @@ pub fn train(
                 step,
                 &[
                     ("valid_nats", valid.nats),
-                    ("valid_nats_se", valid.nats_se),
+                    ("valid_nats_se", valid.nats_se.unwrap_or(f64::NAN)),
                     ("valid_bits_per_dim", valid.bits_per_dim),
                 ],
             )?;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Draws `count` images by the weights in use, always from the same uniform numbers, and writes them as
-/// `samples/STEP.png`. Classes are drawn in turn. A model of a context map draws none: its maps are elsewhere.
+/// `samples/step-STEP.png`. Classes are drawn in turn. A model of a context map draws none: its maps are elsewhere.
 pub(super) fn draw(model: &Model, folder: &RunFolder, step: u64, count: usize) -> Result<()> {
     if count == 0 || model.config().context_channels() > 0 {
         return Ok(());
@@ -38,6 +38,6 @@ pub(super) fn draw(model: &Model, folder: &RunFolder, step: u64, count: usize) -
         classes => classes.min(count),
     };
     std::fs::create_dir_all(folder.file("samples"))?;
-    let path = folder.file(&format!("samples/{step:06}.png"));
+    let path = folder.file(&format!("samples/step-{step:06}.png"));
     data::write_sheet(&path, levels.view(), image.levels as u32, columns)
 }

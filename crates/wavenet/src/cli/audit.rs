@@ -8,7 +8,7 @@ use core_layers::{
     ConfigError,
     audit::{self, Law},
     autocast::Precision,
-    cli::ModelArgs,
+    cli::{self, ModelArgs},
     plot::{Chart, Scale, Series},
 };
 use ndarray::Array3;
@@ -51,6 +51,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         args.model.precision,
         "f32: an audit holds exact engines to the full pass",
     )?;
+    args.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
     let (trained, device) = load(&args.model)?;
     let model = &trained.model;
     let (laws, seen) = laws(model, device, args)?;

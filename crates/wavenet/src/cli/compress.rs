@@ -7,8 +7,8 @@ use clap::Args;
 use core_layers::{
     bayes,
     checkpoint::write_atomic,
-    cli::ModelArgs,
-    codec::{self, Archive, Header},
+    cli::{self, ModelArgs, counted},
+    codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
 use ndarray::Array2;
@@ -57,6 +57,7 @@ pub struct CompressArgs {
 
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
+    cli::ensure_file("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
     let chosen = args.speaker.as_deref().map(|text| speaker(text, &trained)).transpose()?;
     let mut clips = Vec::new();
@@ -78,10 +79,11 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
         }));
     } else {
         println!(
-            "{}: {} bytes, {} clips of {samples} samples, {bits_per_dim:.4} bits per sample",
+            "{}: {} bytes, {} of {}, {bits_per_dim:.4} bits per sample",
             args.out.display(),
             bytes.len(),
-            clips.len()
+            counted(clips.len(), "clip"),
+            counted(samples, "sample")
         );
     }
     Ok(())
@@ -185,12 +187,17 @@ pub(super) fn compress(
     if config.speakers > 0 {
         side.extend(codec::pack_uniform(&speakers, config.speakers as u32));
     }
-    Archive { header, side, streams }.to_bytes()
+    Archive { coding: coding(trained), header, side, streams }.to_bytes()
 }
 
 /// The levels of all clips, one behind the other.
 fn symbols_of<'c>(clips: impl IntoIterator<Item = &'c Clip>) -> impl Iterator<Item = u32> {
     clips.into_iter().flat_map(|clip| &clip.levels).map(|&level| u32::from(level))
+}
+
+fn coding(trained: &Trained) -> Coding {
+    // a softmax has fewer levels
+    Coding::of_mixtures(trained.model.config().levels as usize)
 }
 
 fn context(trained: &Trained, speakers: &[u32], lengths: &[usize]) -> SoundContext {
@@ -220,6 +227,7 @@ pub struct DecompressArgs {
 
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
+    cli::ensure_folder("--out", &args.out)?;
     let (trained, _) = load(&args.model)?;
     let name = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
@@ -242,7 +250,7 @@ pub(super) fn decompress(
     threads: usize,
     quiet: bool,
 ) -> Result<Vec<Clip>> {
-    let archive = Archive::of_model(bytes, &trained.hash)?;
+    let archive = Archive::of_model(bytes, &trained.hash, coding(trained))?;
     let Header { examples, ref shape, ref names, .. } = archive.header;
     ensure!(examples <= MAX_CLIPS, "announces {examples} clips, more than {MAX_CLIPS}");
     ensure!(names.len() == examples, "has names for {} of {examples} clips", names.len());
@@ -257,8 +265,7 @@ pub(super) fn decompress(
         format!("announces {examples} clips of up to {longest} samples, more than {MAX_SAMPLES}")
     })?;
     ensure!(*shape == [longest], "holds clips of {shape:?} samples, its lengths say {longest}");
-    // each of L levels has a probability of at least 2^-24, so the others leave a symbol that much information
-    let least_bits = (trained.model.config().levels - 1) as f64 * 2f64.powi(-24);
+    let least_bits = archive.coding.least_bits(trained.model.config().levels as usize);
     let words: usize = archive.streams.iter().map(Vec::len).sum();
     let samples: usize = lengths.iter().sum();
     ensure!(
@@ -284,4 +291,65 @@ pub(super) fn decompress(
         .collect();
     archive.header.ensure_checksum(symbols_of(&clips))?;
     Ok(clips)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{
+        prelude::*,
+        test_runner::{Config, TestRunner},
+    };
+
+    use super::*;
+    use crate::trained::Weights;
+
+    /// The trained voice, and the bytes of two of its clips.
+    fn subject() -> (Trained, Vec<Clip>, Vec<u8>) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/v1");
+        let trained =
+            Trained::load(&path.join("voice.safetensors"), Weights::Ema, Device::Cpu).unwrap();
+        let clip = |(name, speaker, samples): (&str, u32, usize)| Clip {
+            name: name.into(),
+            speaker,
+            levels: (0..samples).map(|t| 128 + (t * t % 23) as u16).collect(),
+            features: None,
+            text: None,
+        };
+        let clips: Vec<Clip> = [("a.wav", 1, 40), ("b.wav", 0, 25)].into_iter().map(clip).collect();
+        let bytes = compress(&trained, &clips, 1, true).unwrap();
+        (trained, clips, bytes)
+    }
+
+    #[test]
+    fn no_bytes_make_decompression_panic() {
+        let (trained, _, good) = subject();
+        let prefix = good.len() - 60; // a sound header, and anything behind it
+        TestRunner::new(Config::with_cases(64))
+            .run(&(any::<bool>(), prop::collection::vec(any::<u8>(), 0..200)), |(keep, bytes)| {
+                let start = if keep { &good[..prefix] } else { &[] };
+                let _ = decompress(&trained, &[start, &bytes].concat(), 1, true);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn an_edited_file_is_refused_or_holds_the_same_sound() {
+        let (trained, clips, good) = subject();
+        let edits = prop::collection::vec((0..good.len(), any::<u8>()), 1..4);
+        TestRunner::new(Config::with_cases(128))
+            .run(&(edits, 0usize..20), |(edits, cut)| {
+                let mut bytes = good.clone();
+                for (at, byte) in edits {
+                    bytes[at] = byte;
+                }
+                bytes.truncate(good.len() - cut);
+                if let Ok(back) = decompress(&trained, &bytes, 1, true) {
+                    let same = back.iter().zip(&clips).all(|(a, b)| a.levels == b.levels);
+                    prop_assert!(same && back.len() == clips.len());
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use core_layers::{
     checkpoint::write_atomic,
-    cli::DemoArgs,
+    cli::{DemoArgs, counted},
     device::physical_cores,
     plot::{learning_curve, spectrogram},
     run::{METRICS, RunFolder},
@@ -34,6 +34,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
         "All commands: wavenet --help. Everything it makes goes to {}/.\n",
         args.out.display()
     );
+    core_layers::cli::ensure_folder("--out", &args.out)?;
     std::fs::create_dir_all(&args.out)?;
     let trained = fit(args)?;
     let dataset = data::load(&trained.about.run.data)?;
@@ -80,8 +81,8 @@ fn table(trained: &Trained, dataset: &Dataset, args: &DemoArgs) -> Result<()> {
     let file = format!("our codec's file ({} bytes)", chr.len());
     rows.push((file, 8. * chr.len() as f64 / samples as f64));
     println!(
-        "\n{} test clips, {:.1} s at {} Hz, {} levels           bits per sample",
-        clips.len(),
+        "\n{}, {:.1} s at {} Hz, {} levels           bits per sample",
+        counted(clips.len(), "test clip"),
         samples as f64 / f64::from(dataset.sample_rate),
         dataset.sample_rate,
         dataset.num_levels
@@ -94,7 +95,10 @@ fn table(trained: &Trained, dataset: &Dataset, args: &DemoArgs) -> Result<()> {
     wanted.sort_by_key(|clip| std::cmp::Reverse(clip.levels.len()));
     let same = wanted.iter().zip(&restored).all(|(a, b)| a.levels == b.levels);
     ensure!(same && wanted.len() == restored.len(), "the codec did not restore the clips");
-    println!("\nThe file was restored: {} clips, every sample the same.", restored.len());
+    println!(
+        "\nThe file was restored: {}, every sample the same.",
+        counted(restored.len(), "clip")
+    );
     Ok(())
 }
 

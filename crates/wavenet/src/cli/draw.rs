@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use core_layers::{
     ConfigError, Engine,
-    cli::ModelArgs,
+    cli::{self, ModelArgs},
     device::physical_cores,
     plain::Plain,
     plot::spectrogram,
@@ -113,6 +113,11 @@ impl DrawArgs {
         if let Some(seconds) = self.seconds {
             let fits = seconds > 0. && seconds <= 3600.;
             ConfigError::ensure(fits, "--seconds", seconds, "above 0 and at most 3600")?;
+        }
+        for (flag, path) in
+            [("--out", &self.out), ("--spectrogram", &self.spectrogram), ("--npy", &self.npy)]
+        {
+            path.iter().try_for_each(|path| cli::ensure_file(flag, path))?;
         }
         let wanted =
             stream || self.out.is_some() || self.npy.is_some() || self.spectrogram.is_some();

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError, bayes,
-    cli::ModelArgs,
+    cli::{ModelArgs, counted, with_error},
     dataset::Split,
     likelihood::{Likelihood, Tally},
     overrides::Overrides,
@@ -32,13 +32,11 @@ pub(super) struct ClipsArgs {
 impl ClipsArgs {
     /// The clips that the network was trained with, or those that the flags name, checked against the network.
     fn load(&self, trained: &Trained) -> Result<Dataset> {
-        let dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
-        ensure!(
-            !dataset.split(self.split).is_empty(),
-            "{}: has no {} clips",
-            dataset.name,
-            self.split.name()
-        );
+        let mut dataset = data::load(&self.data.apply(trained.about.run.data.clone())?)?;
+        dataset.ensure_split(self.split)?;
+        if trained.model.config().speakers > 0 {
+            dataset = dataset.with_speakers_of(&trained.about.label_names)?;
+        }
         evaluate::ensure_fits(trained.model.config(), &dataset)?;
         let (then, now) = (&trained.about.run.data, dataset.encoding);
         ensure!(
@@ -47,9 +45,6 @@ impl ClipsArgs {
             dataset.name,
             then.encoding
         );
-        let same =
-            trained.model.config().speakers == 0 || dataset.speakers == trained.about.label_names;
-        ensure!(same, "{}: has other speakers than the model was trained on", dataset.name);
         Ok(dataset)
     }
 }
@@ -92,7 +87,12 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let tally = evaluate::nats(&trained.model, clips, device, &mut |count| ticker.tick(count));
     drop((ticker, autocast));
     let likelihood = tally.likelihood_of(&dims);
-    let baselines = if args.baselines { baselines::all(&dataset, clips)? } else { Vec::new() };
+    let baselines = if args.baselines {
+        Split::ALL.into_iter().try_for_each(|split| dataset.ensure_split(split))?; // they are fitted
+        baselines::all(&dataset, clips)?
+    } else {
+        Vec::new()
+    };
     let worst = worst(&tally, clips, args.worst);
     let given = given(&trained);
     if args.json {
@@ -118,10 +118,11 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         return Ok(());
     }
     let Likelihood { examples, nats, nats_se, bits_per_dim, bits_per_dim_se, .. } = likelihood;
-    println!("{bits_per_dim:.4} +- {bits_per_dim_se:.4} bits per sample");
+    println!("{} bits per sample", with_error(bits_per_dim, bits_per_dim_se, 4));
     println!(
-        "{nats:.0} +- {nats_se:.0} nats per clip over {examples} {} clips ({:.0} s) of {}, given {given}",
-        args.clips.split.name(),
+        "{} nats per clip over {} ({:.0} s) of {}, given {given}",
+        with_error(nats, nats_se, 0),
+        counted(examples, &format!("{} clip", args.clips.split.name())),
         dataset.seconds(args.clips.split),
         dataset.name
     );
@@ -227,12 +228,12 @@ pub(super) fn classify(args: &ClassifyArgs) -> Result<()> {
         return Ok(());
     }
     println!(
-        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} clips by argmax p(speaker | clip)",
+        "accuracy {:.2} % ({:.2} to {:.2} % at 95 %), {} of {} by argmax p(speaker | clip)",
         100. * accuracy,
         100. * low,
         100. * high,
         classified.right(),
-        clips.len()
+        counted(clips.len(), "clip")
     );
     println!("rows: who speaks; columns: who was taken to");
     println!("{}", classified.table(&dataset.speakers));

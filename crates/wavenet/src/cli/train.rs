@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
+    dataset::Split,
     overrides::{Overrides, StartArgs},
     run::RunFolder,
     training::{self, Ending, TrainConfig},
@@ -37,6 +38,7 @@ pub struct TrainArgs {
 
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
+    args.start.validate()?;
     let mut run = args.start()?;
     if args.start.resume.is_none() {
         for line in fit_to_data(&mut run)? {
@@ -91,6 +93,7 @@ impl TrainArgs {
 pub(super) fn fit_to_data(run: &mut Run) -> Result<Vec<String>> {
     run.data.validate()?;
     let dataset = data::load(&run.data)?;
+    Split::ALL.into_iter().try_for_each(|split| dataset.ensure_split(split))?;
     let model = &mut run.model;
     model.sample_rate = dataset.sample_rate;
     model.levels = i64::from(dataset.num_levels);

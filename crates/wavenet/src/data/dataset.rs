@@ -1,5 +1,6 @@
 //! A data set: clips of levels in three splits, and how they came about.
 
+use anyhow::{Context as _, Result};
 use core_layers::dataset::Split;
 use ndarray::Array2;
 
@@ -61,6 +62,39 @@ impl Dataset {
             Split::Valid => &self.valid,
             Split::Test => &self.test,
         }
+    }
+
+    /// Refuses a set of which a split has no clips.
+    ///
+    /// # Errors
+    /// One line that says which, how many clips there are, and what to do.
+    pub fn ensure_split(&self, split: Split) -> Result<()> {
+        let counts = Split::ALL.map(|split| self.split(split).len());
+        let advice = format!(
+            "names decide, so add clips, rename some, or sort them into folders train, valid and test ({})",
+            self.report.join("; ")
+        );
+        split.ensure_some(&self.name, counts, "clip", &advice)
+    }
+
+    /// The same set with speakers numbered as in `names`, those of a network.
+    ///
+    /// # Errors
+    /// A speaker whom the network does not know.
+    pub fn with_speakers_of(mut self, names: &[String]) -> Result<Self> {
+        let place = |speaker: &String| {
+            let place = names.iter().position(|name| name == speaker).map(|place| place as u32);
+            place.with_context(|| {
+                let known = names.join(", ");
+                format!("{}: the speaker {speaker} is none of the model's: {known}", self.name)
+            })
+        };
+        let places = self.speakers.iter().map(place).collect::<Result<Vec<u32>>>()?;
+        for clip in self.train.iter_mut().chain(&mut self.valid).chain(&mut self.test) {
+            clip.speaker = places[clip.speaker as usize];
+        }
+        self.speakers = names.to_vec();
+        Ok(self)
     }
 
     /// How long the clips of a split are together, seconds.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use core_layers::checkpoint::sha256;
+use core_layers::cli::counted;
 use core_layers::dataset::{FileDigest, Split, data_hash};
 use ndarray::{Array2, s};
 
@@ -151,10 +152,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Parts, orders and limits the clips.
-    ///
-    /// # Errors
-    /// A split without clips.
-    pub(super) fn finish(mut self, source: Source) -> Result<Dataset> {
+    pub(super) fn finish(mut self, source: Source) -> Dataset {
         let Source { name, rule, speakers, files } = source;
         let report = self.report();
         self.clips.sort_by_cached_key(|(_, clip)| {
@@ -165,21 +163,14 @@ impl<'a> Gathering<'a> {
             let place = Split::ALL.iter().position(|&other| other == split).unwrap_or(0);
             splits[place].push(clip);
         }
-        for (clips, split) in splits.iter_mut().zip(Split::ALL) {
-            ensure!(
-                !clips.is_empty(),
-                "{}: no clip falls into the {} split; names decide, so add or rename files, or sort them into train, valid and test ({})",
-                self.config.data,
-                split.name(),
-                report.join("; ")
-            );
+        for clips in &mut splits {
             if self.config.limit > 0 {
                 clips.truncate(self.config.limit);
             }
         }
         let protocol = self.protocol(&rule);
         let [train, valid, test] = splits;
-        Ok(Dataset {
+        Dataset {
             name,
             hash: data_hash(files, wav::DECODER, &protocol),
             protocol,
@@ -194,7 +185,7 @@ impl<'a> Gathering<'a> {
             test,
             entropy_nats: None,
             report,
-        })
+        }
     }
 
     fn protocol(&self, rule: &str) -> String {
@@ -226,9 +217,9 @@ impl<'a> Gathering<'a> {
     fn report(&self) -> Vec<String> {
         let samples: usize = self.clips.iter().map(|(_, clip)| clip.levels.len()).sum();
         let mut lines = vec![format!(
-            "{} of {} recordings kept, {:.1} of {:.1} s",
+            "{} of {} kept, {:.1} of {:.1} s",
             self.clips.len(),
-            self.recordings,
+            counted(self.recordings, "recording"),
             samples as f64 / f64::from(self.sample_rate),
             self.read_seconds
         )];

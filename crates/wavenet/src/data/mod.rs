@@ -39,8 +39,8 @@ pub use windows::{Window, windows};
 /// Reads the sound that a configuration names.
 ///
 /// # Errors
-/// A field out of range, a set that was not fetched, features that do not fit, a split without clips: one line each. A
-/// recording that cannot be read is left out and named in [`Dataset::report`].
+/// A field out of range, a set that was not fetched, features that do not fit: one line each. A recording that cannot be
+/// read is left out and named in [`Dataset::report`]; a split may be empty, see [`Dataset::ensure_split`].
 pub fn load(config: &DataConfig) -> Result<Dataset> {
     config.validate()?;
     match config.data.as_str() {

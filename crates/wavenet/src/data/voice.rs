@@ -32,12 +32,12 @@ pub(super) fn read(config: &DataConfig) -> Result<Dataset> {
             npy: None,
         })?;
     }
-    gathering.finish(Source {
+    Ok(gathering.finish(Source {
         name: "voice".into(),
         rule: format!("voice, {}; {}", speakers.join(" and "), Split::NAME_RULE),
         speakers,
         files: vec![FileDigest::new("voice.bin.gz", PACKED)],
-    })
+    }))
 }
 
 struct Voice {

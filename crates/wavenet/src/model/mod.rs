@@ -276,17 +276,15 @@ impl WaveNet {
     }
 
     /// Turns one sample's head outputs `[3 M]` into log-weights, means and log-scales, as the full pass reads them.
-    pub(crate) fn logistics(outputs: &mut [f32]) -> [&[f32]; 3] {
+    pub(crate) fn to_mixture(outputs: &mut [f32]) {
         let mixtures = outputs.len() / 3;
-        let (weights, rest) = outputs.split_at_mut(mixtures);
-        let (means, log_scales) = rest.split_at_mut(mixtures);
+        let (means, log_scales) = outputs[mixtures..].split_at_mut(mixtures);
         for (m, mean) in means.iter_mut().enumerate() {
             *mean += mean_start(m, mixtures);
         }
-        for log_scale in &mut *log_scales {
+        for log_scale in log_scales {
             *log_scale = (*log_scale + LOG_SCALE_START as f32).max(MIN_LOG_SCALE as f32);
         }
-        [weights, means, log_scales]
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cached generation in libtorch operations, on any device: queues of past activations (Le Paine et al., "Fast Wavenet
 //! Generation Algorithm", 2016, <https://arxiv.org/abs/1611.09482>). Letters: B clips, R, G, S as in the network.
 
-use core_layers::{Conditional, Conditionals, Context as _, Engine, Layout, Stepper};
+use core_layers::{Conditional, Context as _, Engine, Layout, Stepper};
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::model::{Condition, SoundContext, WaveNet};
@@ -110,21 +110,14 @@ impl CachedStepper<'_> {
 impl Stepper for CachedStepper<'_> {
     fn next(&mut self, out: &mut Conditional) {
         let model = self.engine.model;
-        let logits = tch::no_grad(|| {
+        tch::no_grad(|| {
             let linear = |conv: &core_layers::conv::CausalConv1d, xs: &Tensor| {
                 xs.linear(&conv.weight().squeeze_dim(2), conv.bias())
             };
             let skips = linear(&model.skip, &self.compute()).relu();
             let outputs = linear(&model.output, &linear(&model.head, &skips).relu());
-            match model.conditionals_of(&outputs.unsqueeze(1)) {
-                Conditionals::Logits(logits) => logits,
-                logistics @ Conditionals::Logistics(_) => logistics.log_probs(),
-            }
+            model.conditionals_of(&outputs.unsqueeze(1)).write_to(out);
         });
-        let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu).contiguous(); // [B, 1, L]
-        let to = out.reset(self.rows as usize, self.engine.model.config.levels as usize);
-        let count = to.len();
-        logits.copy_data(to, count);
     }
 
     fn feed(&mut self, symbols: &[u32]) {

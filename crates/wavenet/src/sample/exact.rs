@@ -13,7 +13,7 @@ use super::{
     ring::Ring,
     taps::with_taps,
 };
-use crate::model::{SoundContext, WaveNet};
+use crate::model::SoundContext;
 
 /// Clips of one plan, all rows in lockstep.
 pub(super) struct ExactStepper<'p> {
@@ -29,8 +29,7 @@ pub(super) struct ExactStepper<'p> {
     skip: Buffer,
     head: Buffer,
     output: Buffer,
-    apart: Buffer,     // [lanes][outputs]
-    mixture: Vec<f32>, // of one lane [3 M]
+    apart: Buffer, // [lanes][outputs]
     t: usize,
     has_features: bool,
     has_output: bool,
@@ -64,7 +63,6 @@ impl<'p> ExactStepper<'p> {
             head: room(&plan.head),
             output: room(&plan.output),
             apart: room(&plan.output),
-            mixture: vec![0.; plan.output.bias.len()],
             t: 0,
             has_features: false,
             has_output: false,
@@ -137,16 +135,10 @@ impl Stepper for ExactStepper<'_> {
         self.compute_features();
         self.compute_output();
         let outputs = self.output.len() / self.kernel.lanes();
-        let to = out.reset(self.rows, self.plan.levels);
-        let apart = self.apart.chunks_exact_mut(outputs);
-        for (logits, outputs) in to.chunks_exact_mut(self.plan.levels).zip(apart) {
-            if self.plan.is_mixture {
-                self.mixture.copy_from_slice(outputs); // so that asking twice gives the same
-                let [weights, means, log_scales] = WaveNet::logistics(&mut self.mixture);
-                self.kernel.discretised_logistics(weights, means, log_scales, logits);
-            } else {
-                logits.copy_from_slice(outputs);
-            }
+        let to = self.plan.room(out, self.rows);
+        for (to, outputs) in to.chunks_exact_mut(outputs).zip(self.apart.chunks_exact(outputs)) {
+            to.copy_from_slice(outputs);
+            self.plan.finish(to);
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     ring::Ring,
     taps::with_taps,
 };
-use crate::model::{SoundContext, WaveNet};
+use crate::model::SoundContext;
 
 /// A tap that reads nothing.
 const NOTHING: Tap<'static> = Tap { xs: &[], stride: 0 };
@@ -38,7 +38,6 @@ pub(super) struct FastStepper<'p> {
     skip: Buffer,
     head: Buffer,
     output: Buffer,
-    of_voice: Vec<f32>, // outputs of one voice
     t: usize,
     has_features: bool,
     has_output: bool,
@@ -101,7 +100,6 @@ impl<'p> FastStepper<'p> {
             skip: room(&plan.skip),
             head: room(&plan.head),
             output: room(&plan.output),
-            of_voice: vec![0.; plan.output.bias.len()],
             groups,
             t: 0,
             has_features: false,
@@ -219,19 +217,14 @@ impl Stepper for FastStepper<'_> {
         let (plan, lanes) = (self.plan, self.kernel.lanes());
         let outputs = plan.output.bias.len();
         let width = plan.output.weights.padded_outs() * lanes;
-        let to = out.reset(self.rows, plan.levels);
-        for (voice, logits) in to.chunks_exact_mut(plan.levels).enumerate() {
+        let to = plan.room(out, self.rows);
+        for (voice, to) in to.chunks_exact_mut(outputs).enumerate() {
             let (group, lane) = (voice / lanes, voice % lanes);
             let from = &self.output[group * width..][..outputs * lanes];
-            for (to, from) in self.of_voice.iter_mut().zip(from.chunks_exact(lanes)) {
+            for (to, from) in to.iter_mut().zip(from.chunks_exact(lanes)) {
                 *to = from[lane];
             }
-            if plan.is_mixture {
-                let [weights, means, log_scales] = WaveNet::logistics(&mut self.of_voice);
-                self.plain.discretised_logistics(weights, means, log_scales, logits);
-            } else {
-                logits.copy_from_slice(&self.of_voice);
-            }
+            plan.finish(to);
         }
     }
 

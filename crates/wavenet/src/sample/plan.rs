@@ -1,6 +1,7 @@
 //! The weights of a network in the order in which the engines read them.
 
 use core_layers::{
+    Conditional,
     conv::CausalConv1d,
     kernels::{bf16, exact},
 };
@@ -162,6 +163,25 @@ impl<P: Pack> Plan<P> {
             residual: config.residual_channels as usize,
             gate: config.gate_channels as usize,
             is_mixture: config.head != Head::Softmax,
+        }
+    }
+}
+
+impl<P> Plan<P> {
+    /// Room for what the head gives for `rows` clips, a row a clip.
+    pub(super) fn room<'o>(&self, out: &'o mut Conditional, rows: usize) -> &'o mut [f32] {
+        let outputs = self.output.bias.len();
+        if self.is_mixture {
+            out.reset_mixtures(rows, self.levels, outputs / 3)
+        } else {
+            out.reset(rows, self.levels)
+        }
+    }
+
+    /// Turns the head's outputs for one clip into what they stand for.
+    pub(super) fn finish(&self, outputs: &mut [f32]) {
+        if self.is_mixture {
+            WaveNet::to_mixture(outputs);
         }
     }
 }

@@ -1,5 +1,5 @@
 use core_layers::{
-    Autoregressive as _, Context as _, audit,
+    Autoregressive as _, Context as _, audit, codec,
     kernels::exact::Variant,
     plain::Plain,
     sampling::{Draws, SamplingConfig, draw},
@@ -198,6 +198,61 @@ fn the_three_samplers_speak_alike() {
         assert_eq!(all(&CachedEngine::new(&model, SAMPLES, Device::Cpu)), plain, "{name}");
         assert_eq!(all(&ExactEngine::new(&model, SAMPLES).unwrap()), plain, "{name}");
     }
+}
+
+/// One that speaks in 16 bits.
+fn sixteen_bits() -> WaveNetConfig {
+    WaveNetConfig {
+        levels: 65_536,
+        input: Input::Scalar,
+        head: Head::Logistics { mixtures: 4 },
+        ..tiny()
+    }
+}
+
+#[test]
+fn the_samplers_speak_alike_in_16_bits() {
+    let (_vs, model) = network(&sixteen_bits());
+    let clips = Clips { model: &model, samples: SAMPLES };
+    let context = SoundContext::none(2);
+    let draws = Draws { config: SamplingConfig::default(), seed: 4, known: 0 };
+    let all = |engine: &dyn Engine<Context = SoundContext>| {
+        let mut symbols = Array2::zeros((2, SAMPLES));
+        let mut stepper = engine.stepper(&context);
+        draw(stepper.as_mut(), engine.layout(), symbols.view_mut(), 0, draws, &|_| {});
+        symbols
+    };
+    let exact = all(&ExactEngine::new(&model, SAMPLES).unwrap());
+    for other in [
+        all(&Plain::new(&clips, Device::Cpu)),
+        all(&CachedEngine::new(&model, SAMPLES, Device::Cpu)),
+    ] {
+        let furthest = exact.iter().zip(&other).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(furthest <= Some(8), "{furthest:?} of 65,536 levels apart by rounding");
+    }
+}
+
+#[test]
+fn a_stream_of_16_bits_is_as_long_as_evaluation_says() {
+    const LONG: usize = 6000;
+    let (_vs, model) = network(&sixteen_bits());
+    let levels = speak(&model, &SoundContext::none(2), LONG, 5, 1).unwrap();
+    let clips = Clips { model: &model, samples: LONG };
+    let context = SoundContext::none(2);
+    let nats = tch::no_grad(|| {
+        core_layers::likelihood::nll(&clips, &audit::symbol_tensor(&levels), &context)
+    });
+    let bits = nats.sum(Kind::Double).double_value(&[]) / std::f64::consts::LN_2;
+    let mut streams = Vec::new();
+    for variant in Variant::available() {
+        let engine = ExactEngine::with_variant(&model, LONG, variant);
+        streams.push(codec::encode(&engine, &context, levels.view(), 1, &|_| {}).unwrap());
+        let back = codec::decode(&engine, &context, &streams[0], 1, &|_| {}).unwrap();
+        assert_eq!(back, levels, "{variant}");
+    }
+    assert!(streams.windows(2).all(|pair| pair[0] == pair[1]), "every variant writes the same");
+    let written = 32. * streams[0].iter().map(Vec::len).sum::<usize>() as f64;
+    assert!((written / bits - 1.).abs() < 1e-3, "{written} bits written, {bits} evaluated");
 }
 
 #[test]

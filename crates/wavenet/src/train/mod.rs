@@ -4,9 +4,9 @@ mod sounds;
 
 use std::f64::consts::LN_2;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use core_layers::{
-    dataset::Batches,
+    dataset::{Batches, Split},
     device::keep_memory,
     likelihood::Likelihood,
     run::{Metrics, RunFolder},
@@ -84,7 +84,7 @@ pub fn train(
                 step,
                 &[
                     ("valid_nats", valid.nats),
-                    ("valid_nats_se", valid.nats_se),
+                    ("valid_nats_se", valid.nats_se.unwrap_or(f64::NAN)),
                     ("valid_bits_per_dim", valid.bits_per_dim),
                 ],
             )?;
@@ -149,10 +149,5 @@ fn validate(run: &Run, model: &WaveNet, dataset: &Dataset, device: Device) -> Li
 /// Refuses data that the network cannot hold.
 fn ensure_trainable(run: &Run, dataset: &Dataset) -> Result<()> {
     evaluate::ensure_fits(&run.model, dataset)?;
-    ensure!(
-        !dataset.train.is_empty() && !dataset.valid.is_empty(),
-        "{}: has no clips to train or validate on",
-        dataset.name
-    );
-    Ok(())
+    Split::ALL.into_iter().try_for_each(|split| dataset.ensure_split(split))
 }

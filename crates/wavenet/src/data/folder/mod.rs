@@ -77,7 +77,7 @@ pub(super) fn read_as(root: &Path, name: &str, config: &DataConfig) -> Result<Da
     }
     let how = if named { "split by sub-folder" } else { Split::NAME_RULE };
     let rule = format!("{name}, {count} files of {} speakers, {how}", speakers.len());
-    gathering.finish(Source { name: name.into(), rule, speakers, files })
+    Ok(gathering.finish(Source { name: name.into(), rule, speakers, files }))
 }
 
 impl Entry {

@@ -1,0 +1,156 @@
+//! One symbol between a conditional and the range coder.
+
+use std::{borrow::Borrow, num::NonZeroU32};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use constriction::stream::{
+    Decode, Encode,
+    model::{DecoderModel, EncoderModel, EntropyModel},
+};
+
+use super::{Decoder, Encoder};
+use crate::{
+    autoregressive::Conditional,
+    categorical::{Categorical, PRECISION as OF_TABLES},
+    logistics::{DiscretisedMixture, Mixture, PRECISION as OF_MIXTURES},
+};
+
+/// Codes symbols by whatever a stepper wrote; holds the scratch space.
+#[derive(Debug, Default)]
+pub(super) struct Symbols {
+    table: Table,
+    mixture: DiscretisedMixture,
+    logits: Vec<f32>,
+}
+
+impl Symbols {
+    /// Encodes a symbol of example `row`.
+    ///
+    /// # Errors
+    /// A probability that is not a number, or a symbol beyond the levels.
+    pub(super) fn encode(
+        &mut self,
+        symbol: u32,
+        conditional: &Conditional,
+        row: usize,
+        coder: &mut Encoder,
+    ) -> Result<()> {
+        let coded = if let Some(mixture) = conditional.wide_mixture(row) {
+            self.set_mixture(mixture)?;
+            coder.encode_symbol(symbol, &self.mixture).is_ok()
+        } else {
+            self.table.set(conditional.logits(row, &mut self.logits))?;
+            coder.encode_symbol(symbol, &self.table).is_ok()
+        };
+        ensure!(coded, "level {symbol} is beyond the model's {}", conditional.levels());
+        Ok(())
+    }
+
+    /// Decodes the next symbol, one of example `row`.
+    ///
+    /// # Errors
+    /// A probability that is not a number, or a stream that no symbols give.
+    pub(super) fn decode(
+        &mut self,
+        conditional: &Conditional,
+        row: usize,
+        coder: &mut Decoder,
+    ) -> Result<u32> {
+        let symbol = if let Some(mixture) = conditional.wide_mixture(row) {
+            self.set_mixture(mixture)?;
+            coder.decode_symbol(&self.mixture).ok()
+        } else {
+            self.table.set(conditional.logits(row, &mut self.logits))?;
+            coder.decode_symbol(&self.table).ok()
+        };
+        symbol.context("the stream is corrupt")
+    }
+
+    fn set_mixture(&mut self, mixture: Mixture<'_>) -> Result<()> {
+        self.mixture.set(mixture);
+        if self.mixture.is_finite() { Ok(()) } else { Err(not_a_number()) }
+    }
+}
+
+fn not_a_number() -> anyhow::Error {
+    anyhow!("the model gives a probability that is not a number")
+}
+
+/// Integer frequencies of every level.
+#[derive(Debug, Default)]
+struct Table {
+    categorical: Categorical,
+    counts: Vec<u32>,
+}
+
+impl Table {
+    fn set(&mut self, logits: &[f32]) -> Result<()> {
+        self.categorical.set(logits);
+        if !self.categorical.is_finite() {
+            return Err(not_a_number());
+        }
+        self.categorical.frequencies(&mut self.counts);
+        Ok(())
+    }
+}
+
+impl EntropyModel<OF_TABLES> for Table {
+    type Symbol = u32;
+    type Probability = u32;
+}
+
+impl EncoderModel<OF_TABLES> for Table {
+    fn left_cumulative_and_probability(
+        &self,
+        symbol: impl Borrow<u32>,
+    ) -> Option<(u32, NonZeroU32)> {
+        let symbol = *symbol.borrow() as usize;
+        let count = NonZeroU32::new(*self.counts.get(symbol)?)?;
+        Some((self.counts[..symbol].iter().sum(), count))
+    }
+}
+
+impl DecoderModel<OF_TABLES> for Table {
+    fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
+        let mut left = 0;
+        for (symbol, &count) in self.counts.iter().enumerate() {
+            if quantile - left < count {
+                return (
+                    symbol as u32,
+                    left,
+                    NonZeroU32::new(count).expect("every frequency is at least 1"),
+                );
+            }
+            left += count;
+        }
+        unreachable!("frequencies sum to 2^PRECISION, which a quantile is below")
+    }
+}
+
+impl EntropyModel<OF_MIXTURES> for DiscretisedMixture {
+    type Symbol = u32;
+    type Probability = u32;
+}
+
+impl EncoderModel<OF_MIXTURES> for DiscretisedMixture {
+    fn left_cumulative_and_probability(
+        &self,
+        symbol: impl Borrow<u32>,
+    ) -> Option<(u32, NonZeroU32)> {
+        let level = *symbol.borrow() as usize;
+        if level >= self.levels() {
+            return None;
+        }
+        let left = self.cumulated(level);
+        Some((left, NonZeroU32::new(self.cumulated(level + 1) - left)?))
+    }
+}
+
+impl DecoderModel<OF_MIXTURES> for DiscretisedMixture {
+    fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
+        let symbol = self.symbol_at(quantile);
+        let left = self.cumulated(symbol as usize);
+        let count = self.cumulated(symbol as usize + 1) - left;
+        (symbol, left, NonZeroU32::new(count).expect("cumulated frequencies rise"))
+    }
+}
