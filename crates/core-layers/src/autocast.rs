@@ -95,13 +95,26 @@ impl Autocast {
     /// # Panics
     /// On a device that is neither.
     pub fn new(device: Device) -> Self {
+        Self::set(device, true)
+    }
+
+    /// Switches it off, for what must be computed in float32 inside: a choice between near-equal numbers.
+    ///
+    /// # Panics
+    /// On a device that is neither the CPU nor CUDA.
+    pub fn suspend(device: Device) -> Self {
+        Self::set(device, false)
+    }
+
+    fn set(device: Device, on: bool) -> Self {
         let device_type = match device {
             Device::Cpu => 0,
             Device::Cuda(_) => 1,
             other => panic!("no autocast on {other:?}"),
         };
-        let on = AutocastState { on: true, dtype: BF16 };
-        let previous = ffi::autocast_set(device_type, on).expect("the CPU and CUDA have autocast");
+        let state = AutocastState { on, dtype: BF16 };
+        let previous =
+            ffi::autocast_set(device_type, state).expect("the CPU and CUDA have autocast");
         ffi::autocast_nest(true).expect("a counter goes up");
         Self { device_type, previous, not_send: PhantomData }
     }
@@ -132,6 +145,10 @@ mod tests {
         let outer = Precision::Bf16.autocast(Device::Cpu);
         let inner = Precision::Bf16.autocast(Device::Cpu);
         drop(inner);
+        assert_eq!(kind_of_a_product(), Kind::BFloat16);
+        let pause = Autocast::suspend(Device::Cpu);
+        assert_eq!(kind_of_a_product(), Kind::Float);
+        drop(pause);
         assert_eq!(kind_of_a_product(), Kind::BFloat16);
         drop(outer);
         assert_eq!(kind_of_a_product(), Kind::Float);

@@ -43,4 +43,11 @@ impl ConfigError {
     pub fn at_least_one(field: &str, value: i64) -> Result<(), Self> {
         Self::ensure(value >= 1, field, value, "at least 1")
     }
+
+    /// The same of a field that stands under another name: `prefix` comes before it.
+    #[must_use]
+    pub fn under(self, prefix: &str) -> Self {
+        let Self::OutOfRange { field, value, rule } = self;
+        Self::OutOfRange { field: format!("{prefix}{field}"), value, rule }
+    }
 }

@@ -26,6 +26,7 @@ pub mod optim;
 pub mod overrides;
 pub mod plain;
 pub mod plot;
+pub mod quantise;
 pub mod random;
 pub mod run;
 pub mod sampling;

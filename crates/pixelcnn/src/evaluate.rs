@@ -23,7 +23,7 @@ pub fn symbols(levels: ArrayView4<'_, u16>) -> Array2<u32> {
 }
 
 /// The images `rows` as a tensor of symbols `[rows, H W C]`.
-pub(crate) fn batch(images: &Images, rows: &[usize], device: Device) -> Tensor {
+pub fn batch(images: &Images, rows: &[usize], device: Device) -> Tensor {
     let dims = images.dims();
     let mut flat = Vec::with_capacity(rows.len() * dims);
     for &row in rows {
@@ -34,13 +34,17 @@ pub(crate) fn batch(images: &Images, rows: &[usize], device: Device) -> Tensor {
     Tensor::from_slice(&flat).reshape([rows.len() as i64, dims as i64]).to_device(device)
 }
 
-/// What `model` is told about the images `rows`: their labels, if it wants them.
-pub(crate) fn context(model: &Model, images: &Images, rows: &[usize]) -> ImageContext {
-    match &images.labels {
+/// What `model` is told about the images `rows`: their labels and their maps, if it wants them.
+pub fn context(model: &Model, images: &Images, rows: &[usize]) -> ImageContext {
+    let context = match &images.labels {
         Some(labels) if model.config().classes() > 0 => {
             ImageContext::labels(rows.iter().map(|&row| labels[row]).collect())
         }
         _ => ImageContext::none(rows.len()),
+    };
+    match &images.maps {
+        Some(maps) if model.config().context_channels() > 0 => context.with_map(maps.maps(rows)),
+        _ => context,
     }
 }
 

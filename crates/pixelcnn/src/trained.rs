@@ -3,12 +3,12 @@
 pub use core_layers::checkpoint::Weights;
 use core_layers::{
     ConfigError,
-    training::{self, Network},
+    training::{self, Network, Part},
 };
 use tch::nn;
 
 use crate::{
-    config::{ModelConfig, Run},
+    config::ModelConfig,
     data::{DataConfig, Dataset},
     model::Model,
 };
@@ -17,8 +17,11 @@ use crate::{
 pub type About = training::About<ModelConfig, DataConfig>;
 
 /// Before the first step of `run` on `dataset`.
-pub(crate) fn about(run: &Run, dataset: &Dataset) -> About {
-    About {
+pub(crate) fn about<D: Part>(
+    run: &training::Run<ModelConfig, D>,
+    dataset: &Dataset,
+) -> training::About<ModelConfig, D> {
+    training::About {
         run: run.clone(),
         dataset: dataset.name.clone(),
         protocol: dataset.protocol.clone(),

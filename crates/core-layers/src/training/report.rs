@@ -19,6 +19,13 @@ pub enum Report {
         /// Mean training loss in bits per dimension.
         bits_per_dim: f64,
     },
+    /// The same where the loss is counted in something else: what to show, with its unit.
+    Text {
+        /// Steps taken.
+        step: u64,
+        /// One short line.
+        text: String,
+    },
     /// Validation by the weights that evaluation uses; the state has been saved.
     Saved {
         /// Steps taken.
@@ -109,6 +116,7 @@ impl ReportBar {
                 let best = &self.best;
                 self.progress.update(step, &format!("train {bits_per_dim:.4} bits/dim{best}"));
             }
+            Report::Text { step, text } => self.progress.update(step, &text),
             Report::Saved { step, valid, is_best } => {
                 if is_best {
                     self.best = format!(", valid {:.4}", valid.bits_per_dim);

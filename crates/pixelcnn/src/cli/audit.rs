@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use core_layers::{
-    Autoregressive, ConfigError,
-    audit::{self, Law},
+    Autoregressive, ConfigError, audit,
     autocast::Precision,
     cli::{self, ModelArgs},
     plot::heat_map,
@@ -20,7 +19,7 @@ use super::{load, print_json};
 use crate::{
     config::{PRESETS, preset},
     model::{Estimator, ImageContext, Model, parameters},
-    sample::{CachedEngine, ExactEngine},
+    sample::laws,
     trained::{Trained, Weights},
 };
 
@@ -55,7 +54,8 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
     args.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
     let (trained, device) = load(&args.model)?;
     let model = &trained.model;
-    let laws = laws(model, device, args)?;
+    let positions = if args.positions == 0 { usize::MAX } else { args.positions };
+    let laws = laws(model, &context(model, 3, args.seed), device, positions, args.seed)?;
     let field = ReceptiveField::measure(model, args.seed);
     if let Some(path) = &args.out {
         field.draw(path)?;
@@ -78,24 +78,6 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         }
     }
     audit::ensure_all_hold(&laws, &args.model.model)
-}
-
-fn laws(model: &Model, device: Device, args: &AuditArgs) -> Result<Vec<Law>> {
-    let context = context(model, 3, args.seed);
-    let positions = if args.positions == 0 { usize::MAX } else { args.positions };
-    let exact = ExactEngine::new(model)?;
-    let mut laws = vec![
-        audit::causality(model, &context, positions, args.seed),
-        audit::sums_to_one(model, &context, args.seed),
-        audit::steppers_agree(model, &exact, &context, args.seed),
-        audit::batch_invariance(&exact, &context, args.seed),
-        audit::codec_round_trip(&exact, &context, args.seed)?,
-    ];
-    if let Ok(cached) = CachedEngine::new(model, device) {
-        let law = audit::steppers_agree(model, &cached, &context, args.seed);
-        laws.insert(3, Law { name: "cached steppers give the full pass", ..law });
-    }
-    Ok(laws)
 }
 
 /// Labels in turn and maps of random numbers in -1..1, for a model that is conditioned on them.

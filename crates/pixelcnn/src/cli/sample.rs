@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use core_layers::{
-    ConfigError, Engine, Layout,
+    ConfigError,
     autocast::Precision,
     cli::{self, ModelArgs, counted},
-    plain::Plain,
     run::Ticker,
-    sampling::{Draws, SamplingConfig, draw, draw_in_parallel},
+    sampling::{Draws, SamplingConfig},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
@@ -20,20 +19,9 @@ use crate::{
     data::{self, Images},
     evaluate,
     model::ImageContext,
-    sample::{CachedEngine, ExactEngine},
+    sample::{self, Sampler},
     trained::Trained,
 };
-
-/// How images are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Sampler {
-    /// A full pass for every value: the definition.
-    Plain,
-    /// Features kept in tensors: convolutional models on any device.
-    Cached,
-    /// Fused, on the CPU, the same bits on every machine.
-    Exact,
-}
 
 /// What drawing commands share.
 #[derive(Debug, Args)]
@@ -161,30 +149,13 @@ impl DrawArgs {
     ) -> Result<()> {
         let draws = Draws { config: self.config, seed: self.seed, known };
         let ticker = Ticker::new("draw", symbols.len(), self.quiet);
-        let tick = |count: usize| ticker.tick(count);
-        let sampler = self.sampler.unwrap_or(if on.device == Device::Cpu {
-            Sampler::Exact
-        } else {
-            Sampler::Cached
-        });
-        match sampler {
-            Sampler::Exact => {
-                let engine = ExactEngine::new(&on.trained.model)?;
-                draw_in_parallel(&engine, context, symbols.view_mut(), draws, on.threads, &tick);
-            }
-            Sampler::Cached => {
-                let engine = CachedEngine::new(&on.trained.model, on.device)?;
-                let _autocast = on.precision.autocast(on.device);
-                let layout: &Layout = engine.layout();
-                draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
-            }
-            Sampler::Plain => {
-                let engine = Plain::new(&on.trained.model, on.device);
-                let _autocast = on.precision.autocast(on.device);
-                let layout: &Layout = engine.layout();
-                draw(engine.stepper(context).as_mut(), layout, symbols.view_mut(), 0, draws, &tick);
-            }
-        }
+        let drawing = sample::Drawing {
+            sampler: self.sampler,
+            device: on.device,
+            threads: on.threads,
+            precision: on.precision,
+        };
+        drawing.draw(&on.trained.model, context, symbols, draws, &|count| ticker.tick(count))?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub struct ImageConfig {
     pub height: i64,
     /// Columns W.
     pub width: i64,
-    /// Colours: 1, or 3 for red, green and blue, conditioned in turn.
+    /// Colours: 1, or 3 for red, green and blue, conditioned in turn; for codes, how many stand at a place, up to 16.
     pub colours: i64,
     /// Levels L of a value.
     pub levels: i64,
@@ -86,12 +86,11 @@ impl ImageConfig {
         {
             ConfigError::ensure((1..=4096).contains(&side), field, side, "1 to 4096")?;
         }
-        ConfigError::ensure(
-            [1, 3].contains(&self.colours),
-            "model.image.colours",
-            self.colours,
-            "1 or 3",
-        )?;
+        let (fit, rule) = match self.input {
+            Input::Ordinal => ([1, 3].contains(&self.colours), "1 or 3"),
+            Input::Categorical { .. } => ((1..=16).contains(&self.colours), "1 to 16 for codes"),
+        };
+        ConfigError::ensure(fit, "model.image.colours", self.colours, rule)?;
         let levels_fit = (2..=65_536).contains(&self.levels);
         ConfigError::ensure(levels_fit, "model.image.levels", self.levels, "2 to 65536")?;
         if let Input::Categorical { embedding } = self.input {

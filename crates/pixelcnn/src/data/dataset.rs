@@ -48,7 +48,7 @@ pub struct Dataset {
 #[derive(Debug, Clone)]
 enum Redraw {
     Never,
-    Binarize { grey: Images, num_levels: u32 },
+    Binarize { grey: Box<Images>, num_levels: u32 },
     Texture(Texture),
 }
 
@@ -108,6 +108,31 @@ impl Dataset {
             entropy_nats,
             redraw,
         })
+    }
+
+    /// Images that are in three splits already, in the order of [`Split::ALL`], and are never redrawn; `hash` is theirs.
+    pub fn of_splits(
+        name: String,
+        num_levels: u32,
+        label_names: Vec<String>,
+        protocol: String,
+        hash: String,
+        [train, valid, test]: [Images; 3],
+    ) -> Self {
+        let redraw = Redraw::Never;
+        let entropy_nats = None;
+        Self {
+            name,
+            num_levels,
+            label_names,
+            protocol,
+            train,
+            valid,
+            test,
+            hash,
+            entropy_nats,
+            redraw,
+        }
     }
 
     /// The images of a split.
@@ -190,7 +215,7 @@ fn binarise(
     for (images, purpose) in splits.iter_mut().zip(BINARIZE) {
         images.levels = binarize::dynamic(&images.levels, from, (FIXED_SEED, purpose, 0));
     }
-    Redraw::Binarize { grey, num_levels: from }
+    Redraw::Binarize { grey: Box::new(grey), num_levels: from }
 }
 
 #[cfg(test)]

@@ -219,7 +219,7 @@ fn images(entries: &[Entry], split: Split, label_names: &[String], grey: bool) -
     };
     let base = |entry: &&Entry| entry.path.rsplit('/').next().unwrap_or_default().to_owned();
     let labels = if label_names.is_empty() { None } else { chosen.iter().map(label).collect() };
-    Images { levels, labels, names: chosen.iter().map(base).collect() }
+    Images { names: chosen.iter().map(base).collect(), ..Images::new(levels, labels) }
 }
 
 #[cfg(test)]

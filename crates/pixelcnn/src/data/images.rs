@@ -2,10 +2,10 @@
 //! Letters: N images, H rows, W columns, C channels.
 
 use core_layers::dataset::Split;
-use ndarray::{Array4, Axis};
+use ndarray::{Array3, Array4, Axis};
 
 /// Images as whole numbers, with what is known of each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Images {
     /// Levels `[N, H, W, C]`, each smaller than the data's `num_levels`.
     pub levels: Array4<u16>,
@@ -13,12 +13,36 @@ pub struct Images {
     pub labels: Option<Vec<u32>>,
     /// Base names of the files they come from; empty where there are none.
     pub names: Vec<String>,
+    /// A map that each image is conditioned on.
+    pub maps: Option<CodeMaps>,
+}
+
+/// Maps of codes, each standing for a vector: what the images of a lower level are conditioned on.
+/// Letters: G codes a place, K codes, D numbers each, h rows, w columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CodeMaps {
+    /// Codes `[N, h, w, G]`.
+    pub codes: Array4<u16>,
+    /// The vector of each code `[G, K, D]`.
+    pub vectors: Array3<f32>,
+}
+
+impl CodeMaps {
+    /// The maps of the images `rows`: `[rows, G D, h, w]`.
+    pub fn maps(&self, rows: &[usize]) -> Array4<f32> {
+        let (_, h, w, _) = self.codes.dim();
+        let (books, _, dim) = self.vectors.dim();
+        Array4::from_shape_fn((rows.len(), books * dim, h, w), |(row, channel, y, x)| {
+            let (book, i) = (channel / dim, channel % dim);
+            self.vectors[[book, self.codes[[rows[row], y, x, book]] as usize, i]]
+        })
+    }
 }
 
 impl Images {
     /// Images without names.
     pub fn new(levels: Array4<u16>, labels: Option<Vec<u32>>) -> Self {
-        Self { levels, labels, names: Vec::new() }
+        Self { levels, labels, names: Vec::new(), maps: None }
     }
 
     /// Images N.
@@ -44,6 +68,10 @@ impl Images {
             levels: self.levels.select(Axis(0), indices),
             labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
             names: if self.names.is_empty() { Vec::new() } else { pick(&self.names) },
+            maps: self.maps.as_ref().map(|it| CodeMaps {
+                codes: it.codes.select(Axis(0), indices),
+                vectors: it.vectors.clone(),
+            }),
         }
     }
 
@@ -54,7 +82,7 @@ impl Images {
 
     /// The same images with other levels of the same shape.
     pub(super) fn with_levels(&self, levels: Array4<u16>) -> Self {
-        Self { levels, labels: self.labels.clone(), names: self.names.clone() }
+        Self { levels, ..self.clone() }
     }
 
     /// Keeps the first `count` images.

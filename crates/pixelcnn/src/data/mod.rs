@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 
 pub use config::{Binarize, DataConfig};
 pub use dataset::Dataset;
-pub use images::Images;
+pub use images::{CodeMaps, Images};
 pub use npy::{read_npy, write_npy};
 pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};
 

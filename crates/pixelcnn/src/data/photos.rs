@@ -132,7 +132,7 @@ fn images(photos: &[&Photo], side: u32, grey: bool) -> Images {
     for (mut image, (_, pixels)) in levels.axis_iter_mut(Axis(0)).zip(&crops) {
         image.assign(&decode::levels(pixels, grey));
     }
-    Images { levels, labels: None, names: crops.into_iter().map(|(name, _)| name).collect() }
+    Images { names: crops.into_iter().map(|(name, _)| name).collect(), ..Images::new(levels, None) }
 }
 
 #[cfg(test)]

@@ -145,13 +145,23 @@ impl ConvolutionalModel {
         context: &ImageContext,
         train: bool,
     ) -> Conditionals {
-        let ImageConfig { height, width, colours, .. } = self.image;
-        let rows = embedded.size()[0];
         let device = embedded.device();
         let condition = Condition {
             labels: context.label_tensor(device),
             map: self.context_features(context, device),
         };
+        self.forward_on(embedded, &condition, train)
+    }
+
+    /// Conditionals of `embedded` `[B, N, E]` under a context map `[B, K, h, w]` that gradients flow back to; no class.
+    pub fn forward_under(&self, embedded: &Tensor, map: &Tensor, train: bool) -> Conditionals {
+        let map = self.context_stack().map(|stack| stack.forward(map));
+        self.forward_on(embedded, &Condition { labels: None, map }, train)
+    }
+
+    fn forward_on(&self, embedded: &Tensor, condition: &Condition, train: bool) -> Conditionals {
+        let ImageConfig { height, width, colours, .. } = self.image;
+        let rows = embedded.size()[0];
         // [B, N, E] is an image with channels last already: only its axes are named anew
         let xs = embedded
             .reshape([rows, height, width, colours * self.image.features()])
@@ -159,7 +169,7 @@ impl ConvolutionalModel {
         let features = match &self.network {
             Network::Simple(network) => network.forward(&xs),
             Network::Residual(network) => network.forward(&xs),
-            Network::Gated(network) => network.forward(&xs, &condition, train),
+            Network::Gated(network) => network.forward(&xs, condition, train),
         };
         let outputs = self
             .head

@@ -3,11 +3,15 @@
 mod cached;
 mod context;
 mod cursor;
+mod draw;
 mod estimators;
 mod exact;
+mod laws;
 mod plan;
 
 pub use cached::CachedEngine;
+pub use draw::{Drawing, Sampler};
+pub use laws::laws;
 
 use core_layers::{
     Autoregressive, ConfigError, Context as _, Engine, Layout, Stepper, kernels::exact::Variant,

@@ -9,26 +9,26 @@ use core_layers::{
     dataset::Batches,
     likelihood::Likelihood,
     run::{Metrics, RunFolder},
-    training::{Ending, Report, TrainState, Window, reseed},
+    training::{self, Ending, Part, Report, TrainState, Window, reseed},
 };
 use tch::{Device, nn};
 
 use crate::{
     config::{ModelConfig, Run},
-    data::{self, DataConfig, Dataset, Images},
+    data::{self, Dataset, Images},
     evaluate,
     model::Model,
     trained::about,
 };
 
 /// A run between two steps: the network, its images, and the weights with all that is saved.
-struct State<'r> {
-    run: &'r Run,
+struct State<'r, D> {
+    run: &'r training::Run<ModelConfig, D>,
     folder: &'r RunFolder,
     dataset: &'r Dataset,
     device: Device,
     model: Model,
-    weights: TrainState<'r, ModelConfig, DataConfig>,
+    weights: TrainState<'r, ModelConfig, D>,
 }
 
 /// Trains `run` in `folder`, from its last save if there is one. `stop` is asked after each step.
@@ -46,11 +46,25 @@ pub fn train(
     report: &mut dyn FnMut(Report),
 ) -> Result<Ending> {
     run.validate()?;
+    fit(run, &data::load(&run.data)?, folder, stop, report)
+}
+
+/// The same on images that are at hand: what `run.data` says of them is kept, not read.
+///
+/// # Errors
+/// As [`train`].
+pub fn fit<D: Part>(
+    run: &training::Run<ModelConfig, D>,
+    dataset: &Dataset,
+    folder: &RunFolder,
+    stop: &dyn Fn() -> bool,
+    report: &mut dyn FnMut(Report),
+) -> Result<Ending> {
+    run.validate()?;
     let config = &run.train;
     let device = config.open()?;
-    let dataset = data::load(&run.data)?;
-    ensure_trainable(run, &dataset)?;
-    let mut state = State::new(run, folder, &dataset, device)?;
+    ensure_trainable(&run.model, dataset)?;
+    let mut state = State::new(run, folder, dataset, device)?;
     state.weights.begin(report)?;
     let first = state.weights.about().step + 1;
     let mut metrics = Metrics::open(folder, first - 1)?;
@@ -110,9 +124,9 @@ pub fn train(
     Ok(Ending::Finished)
 }
 
-impl<'r> State<'r> {
+impl<'r, D: Part> State<'r, D> {
     fn new(
-        run: &'r Run,
+        run: &'r training::Run<ModelConfig, D>,
         folder: &'r RunFolder,
         dataset: &'r Dataset,
         device: Device,
@@ -174,10 +188,10 @@ impl<'r> State<'r> {
 }
 
 /// Refuses data that the model cannot hold.
-fn ensure_trainable(run: &Run, dataset: &Dataset) -> Result<()> {
+fn ensure_trainable(model: &ModelConfig, dataset: &Dataset) -> Result<()> {
     let levels = dataset.train.levels.view();
-    evaluate::ensure_fits(&run.model, levels, dataset.num_levels, &dataset.name)?;
-    let classes = run.model.classes();
+    evaluate::ensure_fits(model, levels, dataset.num_levels, &dataset.name)?;
+    let classes = model.classes();
     let labelled = classes == 0 || dataset.train.labels.is_some();
     ensure!(
         labelled,

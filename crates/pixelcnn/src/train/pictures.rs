@@ -9,18 +9,21 @@ use core_layers::{
 use ndarray::{Array2, Array4};
 
 use crate::{
+    config::Input,
     data,
     model::{ImageContext, Model},
     sample::ExactEngine,
 };
 
 /// Draws `count` images by the weights in use, always from the same uniform numbers, and writes them as
-/// `samples/step-STEP.png`. Classes are drawn in turn. A model of a context map draws none: its maps are elsewhere.
+/// `samples/step-STEP.png`. Classes are drawn in turn. A model of codes, or of a context map, draws none: what they mean is known
+/// elsewhere.
 pub(super) fn draw(model: &Model, folder: &RunFolder, step: u64, count: usize) -> Result<()> {
-    if count == 0 || model.config().context_channels() > 0 {
+    let image = model.config().image();
+    let of_codes = image.input != Input::Ordinal || model.config().context_channels() > 0;
+    if count == 0 || of_codes {
         return Ok(());
     }
-    let image = model.config().image();
     let context = match model.config().classes() {
         0 => ImageContext::none(count),
         classes => ImageContext::labels((0..count as u32).map(|i| i % classes as u32).collect()),
