@@ -1,6 +1,7 @@
 //! What the workspace as a whole promises.
 
 mod architecture; // who may depend on whom, where unsafe code may stand, how long files may be
+mod codes; // VQ-VAE: stages, ties, refusals
 mod faults; // wrong input, interrupted and killed runs: one line, nothing lost
 mod learning; // known entropies, overfitting, resuming
 mod refusals; // what cannot come to a good end, said at once

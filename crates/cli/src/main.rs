@@ -24,11 +24,17 @@ enum Model {
         #[command(subcommand)]
         command: Option<wavenet::cli::Command>,
     },
+    /// Pictures as a few codes, and priors over them: VQ-VAE and VQ-VAE-2.
+    Vqvae {
+        #[command(subcommand)]
+        command: Option<vqvae::cli::Command>,
+    },
 }
 
 fn main() -> ExitCode {
     core_layers::run::main(|| match core_layers::cli::parse::<Cli>()?.model {
         Model::Pixelcnn { command } => pixelcnn::cli::run(command),
         Model::Wavenet { command } => wavenet::cli::run(command),
+        Model::Vqvae { command } => vqvae::cli::run(command),
     })
 }

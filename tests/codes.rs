@@ -1,0 +1,238 @@
+//! VQ-VAE as a user meets it: the stages, what ties them, and what is refused.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{fail_at, succeed_at};
+
+const FAMILY: &str = "vqvae";
+
+/// A run of two levels of codes on the digits, a few steps a stage.
+fn train(out: &Path, more: &[&str]) -> String {
+    let out = out.display().to_string();
+    let mut args = vec![
+        "train",
+        "--out",
+        &out,
+        "--quiet",
+        "--threads",
+        "1",
+        "--num-steps",
+        "12",
+        "--save-every",
+        "6",
+        "--prior-steps",
+        "6",
+        "--limit",
+        "100",
+        "--set",
+        "model.factors=[2,2]",
+        "--set",
+        "model.channels=16",
+        "--set",
+        "model.quantiser.codes=16",
+        "--set",
+        PRIORS,
+        "--set",
+        "prior_train.save_every=3",
+    ];
+    args.extend(more);
+    succeed_at(FAMILY, &args)
+}
+
+const PRIORS: &str = concat!(
+    r#"priors=[{"channels":8,"embedding":4,"dilations":[1,1],"kernel_size":3,"class_conditional":true,"#,
+    r#""attention_every":1,"attention_heads":2,"context_blocks":0,"dropout":0.1},"#,
+    r#"{"channels":8,"embedding":4,"dilations":[1],"kernel_size":3,"class_conditional":true,"#,
+    r#""attention_every":0,"attention_heads":1,"context_blocks":1,"dropout":0.0}]"#
+);
+
+fn json(args: &[&str]) -> Result<Value> {
+    Ok(serde_json::from_str(&succeed_at(FAMILY, args))?)
+}
+
+#[test]
+fn a_run_walks_all_stages_and_every_verb_reads_it() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = place.path().join("vq");
+    train(&run, &[]);
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let run = run.display().to_string();
+    for name in ["samples.png", "codebook.png", "codes.safetensors", "prior-2x2", "prior-4x4"] {
+        ensure!(Path::new(&run).join(name).exists(), "{name} is missing");
+    }
+    let value = json(&["evaluate", &run, "--limit", "20", "--json", "--quiet"])?;
+    ensure!(value["bound"] == "upper" && value["examples"] == 20, "{value}");
+    let per_code = value["levels"][1]["prior_nats_per_code"].as_f64().context("a prior")?;
+    ensure!(per_code > 0. && per_code < 16f64.ln() * 1.5, "{value}");
+    let nats = value["nats"].as_f64().context("a bound")?;
+    let priors: f64 = [16., 4.]
+        .iter()
+        .zip([0, 1])
+        .map(|(codes, level)| {
+            codes * value["levels"][level]["prior_nats_per_code"].as_f64().unwrap_or(f64::NAN)
+        })
+        .sum();
+    let reconstruction = 64. * value["reconstruction"].as_f64().context("a reconstruction")?;
+    ensure!(
+        (nats - priors - reconstruction).abs() < 1e-3 * nats,
+        "the bound is the sum of its terms: {value}"
+    );
+
+    let codebook = json(&["codebook", &run, "--json", "--quiet", "--out", &path("codes.png")])?;
+    let counts = codebook["levels"][0]["counts"].as_array().context("counts")?;
+    let total: u64 = counts.iter().filter_map(Value::as_u64).sum();
+    ensure!(total == 100 * 16, "every code is counted once: {total}");
+    succeed_at(FAMILY, &["reconstruct", &run, "--count", "4", "--out", &path("back.png")]);
+    succeed_at(FAMILY, &["audit", &run]);
+    for sampler in ["plain", "cached", "exact"] {
+        let npy = path(&format!("{sampler}.npy"));
+        succeed_at(
+            FAMILY,
+            &[
+                "sample",
+                &run,
+                "--count",
+                "3",
+                "--seed",
+                "5",
+                "--sampler",
+                sampler,
+                "--npy",
+                &npy,
+                "--quiet",
+            ],
+        );
+    }
+    ensure!(fs::read(path("plain.npy"))? == fs::read(path("exact.npy"))?, "plain and exact differ");
+    ensure!(
+        fs::read(path("cached.npy"))? == fs::read(path("exact.npy"))?,
+        "cached and exact differ"
+    );
+
+    succeed_at(FAMILY, &["compress", &run, "--split", "test", "--out", &path("t.chr"), "--quiet"]);
+    succeed_at(FAMILY, &["decompress", &run, &path("t.chr"), "--out", &path("once"), "--quiet"]);
+    let whole = fs::read(path("t.chr"))?;
+    for cut in [3, 8, whole.len() / 2, whole.len() - 1] {
+        fs::write(path("cut.chr"), &whole[..cut])?;
+        fail_at(FAMILY, &["decompress", &run, &path("cut.chr"), "--out", &path("x"), "--quiet"], 1);
+    }
+    let mut other = whole.clone();
+    let last = other.len() - 2;
+    other[last] ^= 0x40;
+    fs::write(path("cut.chr"), &other)?;
+    fail_at(FAMILY, &["decompress", &run, &path("cut.chr"), "--out", &path("x"), "--quiet"], 1);
+    Ok(())
+}
+
+#[test]
+fn what_is_given_of_a_picture_stays() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = place.path().join("vq");
+    train(&run, &[]);
+    let path = |name: &str| place.path().join(name).display().to_string();
+    let run = run.display().to_string();
+    succeed_at(FAMILY, &["sample", &run, "--count", "1", "--npy", &path("one.npy"), "--quiet"]);
+    let one: ndarray::Array4<u16> = ndarray_npy::read_npy(path("one.npy"))?;
+    let bytes: Vec<u8> =
+        one.iter().map(|&level| ((510 * u32::from(level) + 16) / 32) as u8).collect();
+    image::GrayImage::from_raw(8, 8, bytes).context("64 pixels")?.save(path("one.png"))?;
+    succeed_at(
+        FAMILY,
+        &[
+            "complete",
+            &run,
+            "--image",
+            &path("one.png"),
+            "--rows",
+            "5",
+            "--count",
+            "3",
+            "--npy",
+            &path("c.npy"),
+            "--quiet",
+        ],
+    );
+    let completed: ndarray::Array4<u16> = ndarray_npy::read_npy(path("c.npy"))?;
+    for image in completed.outer_iter() {
+        ensure!(
+            image.slice(ndarray::s![..5, .., ..]) == one.slice(ndarray::s![0, ..5, .., ..]),
+            "given rows moved"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_stopped_in_any_stage_and_resumed_has_the_bits_of_an_unbroken_one() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (whole, broken) = (place.path().join("whole"), place.path().join("broken"));
+    // a rate that does not depend on how many steps there will be
+    let constant = [
+        "--set",
+        r#"train.schedule.decay={"kind":"constant"}"#,
+        "--set",
+        r#"prior_train.schedule.decay={"kind":"constant"}"#,
+    ];
+    train(&whole, &constant);
+    let half = ["--set", "train.num_steps=6", "--stage", "autoencoder"];
+    train(&broken, &[&constant[..], &half[..]].concat());
+    let name = broken.display().to_string();
+    let resume = |more: &[&str]| {
+        succeed_at(FAMILY, &[&["train", "--resume", &name, "--quiet"], more].concat());
+    };
+    resume(&["--num-steps", "12", "--stage", "autoencoder"]);
+    resume(&["--stage", "codes"]);
+    resume(&["--stage", "prior", "--prior-steps", "3"]);
+    resume(&["--prior-steps", "6"]);
+    for file in [
+        "autoencoder/model.safetensors",
+        "codes.safetensors",
+        "prior-2x2/model.safetensors",
+        "prior-4x4/model.safetensors",
+    ] {
+        ensure!(fs::read(whole.join(file))? == fs::read(broken.join(file))?, "{file} differs");
+    }
+    Ok(())
+}
+
+#[test]
+fn files_of_different_runs_do_not_mix() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (a, b) = (place.path().join("a"), place.path().join("b"));
+    train(&a, &[]);
+    train(&b, &["--seed", "9"]);
+    let name = a.display().to_string();
+    let prior = "prior-2x2/model.safetensors";
+    let kept = fs::read(a.join(prior))?;
+    fs::copy(b.join(prior), a.join(prior))?;
+    let line = fail_at(FAMILY, &["sample", &name, "--npy", "x.npy", "--quiet"], 1);
+    ensure!(line.contains("was trained on the codes of autoencoder"), "{line}");
+    fs::write(a.join(prior), kept)?;
+
+    fs::copy(b.join("codes.safetensors"), a.join("codes.safetensors"))?;
+    let line = fail_at(FAMILY, &["train", "--resume", &name, "--stage", "prior", "--quiet"], 1);
+    ensure!(line.contains("the codes are those of autoencoder"), "{line}");
+    let codes = fs::read(b.join("codes.safetensors"))?;
+    fs::write(a.join("codes.safetensors"), &codes[..codes.len() / 2])?;
+    fail_at(FAMILY, &["train", "--resume", &name, "--stage", "prior", "--quiet"], 1);
+
+    let line = fail_at(FAMILY, &["sample", "no/such/run", "--npy", "x.npy"], 1);
+    ensure!(line.contains("is no folder of a run"), "{line}");
+    let line = fail_at(
+        FAMILY,
+        &[
+            "train",
+            "--out",
+            &place.path().join("c").display().to_string(),
+            "--set",
+            "model.factors=[16]",
+            "--quiet",
+        ],
+        2,
+    );
+    ensure!(line.contains("model.height is 8, but must be a multiple of 16"), "{line}");
+    Ok(())
+}
