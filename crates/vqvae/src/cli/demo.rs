@@ -37,7 +37,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let args = &args.placed();
     let out = args.out.join("vqvae");
     println!(
-        "The demo: digits as 16 codes each, and a prior that samples them, in about three minutes."
+        "The demo: digits as 16 codes each, and a prior that samples them, in about a minute and a half."
     );
     println!("All commands: vqvae --help. Everything it makes goes to {}/.\n", out.display());
     let Some(mut pipeline) = preset("demo") else { bail!("there is no preset demo") };

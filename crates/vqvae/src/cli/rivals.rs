@@ -61,7 +61,7 @@ impl fmt::Display for Rivals {
         for (index, Kept { name, bytes, psnr }) in self.kept.iter().enumerate() {
             let bits = 8. * *bytes as f64 / self.pixels as f64;
             let end = if index == 0 { "" } else { "\n" };
-            write!(f, "{end}  {name:<22} {bytes:>9} bytes  {bits:.4} bits/pixel  {psnr:.2} dB")?;
+            write!(f, "{end}  {name:<30} {bytes:>9} bytes  {bits:.4} bits/pixel  {psnr:.2} dB")?;
         }
         Ok(())
     }
