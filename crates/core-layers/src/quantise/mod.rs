@@ -73,12 +73,16 @@ impl VectorQuantiser {
         tch::no_grad(|| {
             let _f32 = matches!(xs.device(), Device::Cpu | Device::Cuda(_))
                 .then(|| Autocast::suspend(xs.device()));
-            let parts = self.parts(&xs.detach());
-            let squares = self.codes.square().sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
-            let distances = squares // [G, K, 1], as the bias of [G, K, N]
-                .expand([-1, -1, parts.size()[1]], false)
-                .baddbmm(&self.codes, &parts.transpose(1, 2), 1., -2.);
-            distances.argmin(1, false).tr()
+            let parts = self.parts(&xs.detach()); // [G, N, D]
+            let nearest: Vec<Tensor> = (0..self.config.codebooks)
+                .map(|book| {
+                    let codes = self.codes.get(book);
+                    let squares =
+                        codes.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+                    lowest(&squares.addmm(&parts.get(book), &(codes * -2.).tr()))
+                })
+                .collect();
+            Tensor::stack(&nearest, 1)
         })
     }
 
@@ -131,6 +135,22 @@ impl VectorQuantiser {
         let offsets = Tensor::arange(self.config.codebooks, (Kind::Int64, codes.device()));
         codes + offsets * self.config.codes
     }
+}
+
+/// `argmin` over the last axis of `[N, K]`, the lowest of equals.
+///
+/// libtorch's own walks number by number; minima of parts of 64 are vectorised, and leave one part of each to walk.
+fn lowest(distances: &Tensor) -> Tensor {
+    const PART: i64 = 64;
+    let (rows, codes) = distances.size2().expect("a row of distances for each vector");
+    if codes % PART != 0 || codes == PART {
+        return distances.argmin(-1, false);
+    }
+    let parts = distances.view([rows, -1, PART]);
+    let part = parts.amin([-1i64].as_slice(), false).argmin(-1, false); // [N]
+    let first = Tensor::arange(rows, (Kind::Int64, distances.device())) * (codes / PART);
+    let inside = distances.view([-1, PART]).index_select(0, &(first + &part)).argmin(-1, false);
+    part * PART + inside
 }
 
 /// The rows of a map: `[B, C, H, W]` to `[B H W, C]`.

@@ -58,6 +58,12 @@ fn the_nearest_code_is_that_of_a_brute_search_also_under_autocast() -> Result<()
 }
 
 #[test]
+fn the_lowest_of_many_is_found_part_by_part() {
+    let distances = Tensor::randint(9, [50, 192], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
+    assert_eq!(lowest(&distances), distances.argmin(-1, false), "with ties");
+}
+
+#[test]
 fn of_equally_near_codes_the_lowest_is_taken() -> Result<()> {
     let (_vs, quantiser) = quantiser(&small(4, 1, 1))?;
     put(&quantiser, &[3., 1., -1., 1.]);
