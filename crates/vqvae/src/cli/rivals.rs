@@ -129,3 +129,24 @@ fn rgb(image: &webp::WebPImage) -> Vec<u8> {
     let channels = if image.is_alpha() { 4 } else { 3 };
     image.chunks_exact(channels).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rivals_keep_a_smooth_picture_well_and_no_larger_than_they_may() -> Result<()> {
+        let smooth = Array4::from_shape_fn((4, 32, 32, 3), |(n, y, x, c)| {
+            (40 * n + 3 * y + 2 * x * (c + 1) / 2) as u16
+        });
+        let sheet = sheet(&smooth, 256)?;
+        for (name, codec) in [("JPEG", jpeg as Codec), ("WebP", webp)] {
+            let best = closest(name, usize::MAX, &sheet, codec)?;
+            assert!(best.psnr > 38., "{best:?}");
+            let small = closest(name, best.bytes / 2, &sheet, codec)?;
+            assert!(small.bytes <= best.bytes / 2 && small.psnr > 25., "{small:?}");
+            println!("{best:?} {small:?}");
+        }
+        Ok(())
+    }
+}
