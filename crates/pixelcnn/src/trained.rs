@@ -3,7 +3,7 @@
 pub use core_layers::checkpoint::Weights;
 use core_layers::{
     ConfigError,
-    training::{self, Network, Part},
+    training::{self, Network},
 };
 use tch::nn;
 
@@ -16,11 +16,11 @@ use crate::{
 /// What a checkpoint of this crate says of itself.
 pub type About = training::About<ModelConfig, DataConfig>;
 
-/// Before the first step of `run` on `dataset`.
-pub(crate) fn about<D: Part>(
-    run: &training::Run<ModelConfig, D>,
+/// What the checkpoints of `run` on `dataset` say before the first step.
+pub fn about<M: Clone, D: Clone>(
+    run: &training::Run<M, D>,
     dataset: &Dataset,
-) -> training::About<ModelConfig, D> {
+) -> training::About<M, D> {
     training::About {
         run: run.clone(),
         dataset: dataset.name.clone(),

@@ -60,7 +60,7 @@ pub fn draw_codes(
         if let Some(Given { codes, rows }) = request.given {
             let pixels = trained.autoencoder.model.config().height as usize / image.height as usize;
             known = rows / pixels * (image.width * image.colours) as usize;
-            for (mut row, _) in symbols.outer_iter_mut().zip(0..) {
+            for mut row in symbols.outer_iter_mut() {
                 for (to, &code) in row.iter_mut().zip(&codes[level]).take(known) {
                     *to = u32::from(code);
                 }

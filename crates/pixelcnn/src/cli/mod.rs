@@ -4,9 +4,12 @@
 mod audit;
 mod compress;
 mod demo;
+mod draw;
 mod evaluate;
 mod sample;
 mod train;
+
+pub use draw::DrawArgs;
 
 use anyhow::Result;
 use clap::Subcommand;

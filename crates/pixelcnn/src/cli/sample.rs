@@ -7,49 +7,21 @@ use clap::Args;
 use core_layers::{
     ConfigError,
     autocast::Precision,
-    cli::{self, ModelArgs, counted},
+    cli::{ModelArgs, counted},
     run::Ticker,
     sampling::{Draws, SamplingConfig},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
 
-use super::{class, load};
+use super::{DrawArgs, class, load};
 use crate::{
     data::{self, Images},
     evaluate,
     model::ImageContext,
-    sample::{self, Sampler},
+    sample,
     trained::Trained,
 };
-
-/// What drawing commands share.
-#[derive(Debug, Args)]
-pub(super) struct DrawArgs {
-    /// Images to draw.
-    #[arg(long, default_value_t = 16)]
-    count: usize,
-    /// A class, by number or name; without it `sample` draws all in turn, `complete` from p(class | given rows).
-    #[arg(long)]
-    class: Option<String>,
-    /// A PNG of all the images.
-    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
-    out: Option<PathBuf>,
-    /// The levels as an array `[count, height, width, colours]`.
-    #[arg(long, value_name = "NPY")]
-    npy: Option<PathBuf>,
-    #[command(flatten)]
-    config: SamplingConfig,
-    /// Seed; one gives the same picture for any batch, threads and sampler, up to rounding between samplers.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// How images are drawn [default: exact on the CPU, cached elsewhere].
-    #[arg(long, value_enum)]
-    sampler: Option<Sampler>,
-    /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
-}
 
 /// Flags of `sample`.
 #[derive(Debug, Args)]
@@ -68,7 +40,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     args.draw.validate()?;
     let (trained, device) = load(&args.model)?;
     let classes = trained.model.config().classes();
-    let chosen = args.draw.class(&trained)?;
+    let chosen = chosen_class(&args.draw, &trained)?;
     let context = match (chosen, classes) {
         (Some(class), _) => ImageContext::labels(vec![class; args.draw.count]),
         (None, 0) => ImageContext::none(args.draw.count),
@@ -77,7 +49,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     let mut symbols =
         Array2::zeros((args.draw.count, trained.model.config().image().dims() as usize));
     let on = Drawing::new(&trained, device, &args.model);
-    args.draw.run(&on, &context, &mut symbols, 0)?;
+    on.draw(&args.draw, &context, &mut symbols, 0)?;
     let images = to_levels(&trained, &symbols);
     let columns = match (chosen, classes) {
         (None, classes) if classes > 0 => args.draw.count.div_ceil(classes as usize),
@@ -102,62 +74,9 @@ pub(super) fn to_levels(trained: &Trained, symbols: &Array2<u32>) -> Array4<u16>
         .expect("as many symbols as levels")
 }
 
-impl DrawArgs {
-    fn validate(&self) -> Result<(), ConfigError> {
-        self.config.validate()?;
-        self.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
-        self.npy.iter().try_for_each(|path| cli::ensure_file("--npy", path))?;
-        ConfigError::ensure(
-            (1..=1 << 20).contains(&self.count),
-            "--count",
-            self.count,
-            "1 to 1048576",
-        )
-    }
-
-    /// The class that was asked for.
-    fn class(&self, trained: &Trained) -> Result<Option<u32>, ConfigError> {
-        self.class.as_deref().map(|text| class(text, trained)).transpose()
-    }
-
-    /// Writes what was asked for: the images drawn as an array, a sheet of those shown.
-    fn write(
-        &self,
-        drawn: &Array4<u16>,
-        shown: &Array4<u16>,
-        num_levels: u32,
-        columns: usize,
-    ) -> Result<()> {
-        if let Some(path) = &self.out {
-            data::write_sheet(path, shown.view(), num_levels, columns)?;
-            println!("{}", path.display());
-        }
-        if let Some(path) = &self.npy {
-            data::write_npy(path, drawn.view())?;
-            println!("{}", path.display());
-        }
-        Ok(())
-    }
-
-    /// Draws what is not known of `symbols` `[B, N]`.
-    fn run(
-        &self,
-        on: &Drawing<'_>,
-        context: &ImageContext,
-        symbols: &mut Array2<u32>,
-        known: usize,
-    ) -> Result<()> {
-        let draws = Draws { config: self.config, seed: self.seed, known };
-        let ticker = Ticker::new("draw", symbols.len(), self.quiet);
-        let drawing = sample::Drawing {
-            sampler: self.sampler,
-            device: on.device,
-            threads: on.threads,
-            precision: on.precision,
-        };
-        drawing.draw(&on.trained.model, context, symbols, draws, &|count| ticker.tick(count))?;
-        Ok(())
-    }
+/// The class that was asked for.
+fn chosen_class(draw: &DrawArgs, trained: &Trained) -> Result<Option<u32>, ConfigError> {
+    draw.class.as_deref().map(|text| class(text, trained)).transpose()
 }
 
 /// Flags of `complete`.
@@ -255,6 +174,26 @@ impl<'t> Drawing<'t> {
         Self { trained, device, threads: args.threads(), precision: args.precision }
     }
 
+    /// Draws what is not known of `symbols` `[B, N]`.
+    fn draw(
+        &self,
+        draw: &DrawArgs,
+        context: &ImageContext,
+        symbols: &mut Array2<u32>,
+        known: usize,
+    ) -> Result<()> {
+        let draws = Draws { config: draw.config, seed: draw.seed, known };
+        let ticker = Ticker::new("draw", symbols.len(), draw.quiet);
+        let drawing = sample::Drawing {
+            sampler: draw.sampler,
+            device: self.device,
+            threads: self.threads,
+            precision: self.precision,
+        };
+        drawing.draw(&self.trained.model, context, symbols, draws, &|count| ticker.tick(count))?;
+        Ok(())
+    }
+
     /// Endings of the image `given` `[1, H, W, C]` of which `rows` rows are kept.
     fn complete(&self, given: &Array4<u16>, rows: usize, draw: &DrawArgs) -> Result<Array4<u16>> {
         let model = &self.trained.model;
@@ -267,7 +206,7 @@ impl<'t> Drawing<'t> {
             "complete needs a model that draws row by row; this one has an order of its own"
         );
         let count = draw.count;
-        let context = match (draw.class(self.trained)?, model.config().classes()) {
+        let context = match (chosen_class(draw, self.trained)?, model.config().classes()) {
             (Some(class), _) => ImageContext::labels(vec![class; count]),
             (None, 0) => ImageContext::none(count),
             (None, _) => {
@@ -283,7 +222,7 @@ impl<'t> Drawing<'t> {
                 (count, one.ncols()),
                 |(_, i)| if i < known { one[[0, i]] } else { 0 },
             );
-        draw.run(self, &context, &mut symbols, known)?;
+        self.draw(draw, &context, &mut symbols, known)?;
         Ok(to_levels(self.trained, &symbols))
     }
 }

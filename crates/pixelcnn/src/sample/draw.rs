@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use core_layers::{
     ConfigError, Engine, Layout,
     autocast::Precision,
+    device::physical_cores,
     plain::Plain,
     sampling::{self, Draws},
 };
@@ -35,6 +36,18 @@ pub struct Drawing {
     pub threads: usize,
     /// Arithmetic of full passes; the exact sampler has its own.
     pub precision: Precision,
+}
+
+impl Default for Drawing {
+    /// The exact sampler on all physical cores.
+    fn default() -> Self {
+        Self {
+            sampler: None,
+            device: Device::Cpu,
+            threads: physical_cores(),
+            precision: Precision::F32,
+        }
+    }
 }
 
 impl Drawing {

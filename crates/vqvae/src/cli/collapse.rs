@@ -6,9 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use core_layers::{
     ConfigError,
-    autocast::Precision,
     checkpoint::Weights,
-    device::physical_cores,
     plot::{Chart, Series},
     run::Progress,
     sampling::{Draws, SamplingConfig},
@@ -151,14 +149,8 @@ fn given_latent(vae: &Vae, images: &Images) -> Result<Array4<u16>> {
     }
     let Some((model, context)) = vae.pixelcnn(&z) else { bail!("a decoder of neither kind") };
     let mut symbols = Array2::zeros((images.len(), images.dims()));
-    let drawing = Drawing {
-        sampler: None,
-        device: Device::Cpu,
-        threads: physical_cores(),
-        precision: Precision::F32,
-    };
     let draws = Draws { config: SamplingConfig::default(), seed: 1, known: 0 };
-    drawing.draw(model, &context, &mut symbols, draws, &|_| {})?;
+    Drawing::default().draw(model, &context, &mut symbols, draws, &|_| {})?;
     let levels = symbols.iter().map(|&symbol| symbol as u16).collect();
     Ok(Array4::from_shape_vec(images.levels.raw_dim(), levels)?)
 }

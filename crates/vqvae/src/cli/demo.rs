@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use core_layers::{
-    autocast::Precision,
     cli::DemoArgs,
     dataset::Split,
     device::physical_cores,
@@ -117,15 +116,9 @@ pub(super) fn samples(trained: &TrainedPipeline, path: &Path) -> Result<()> {
         (0..classes as u32).flat_map(|class| std::iter::repeat_n(class, EACH)).collect();
     let labels = (classes > 0).then_some(labels);
     let count = EACH * if classes == 0 { 4 } else { classes };
-    let drawing = Drawing {
-        sampler: None,
-        device: Device::Cpu,
-        threads: physical_cores(),
-        precision: Precision::F32,
-    };
     let draws = Draws { config: SamplingConfig::default(), seed: 1, known: 0 };
     let request = Request { count, labels, given: None };
-    let codes = draw_codes(trained, &request, &drawing, draws, &|_| {})?;
+    let codes = draw_codes(trained, &request, &Drawing::default(), draws, &|_| {})?;
     let levels = trained.autoencoder.model.config().levels as u32;
     write_sheet(path, decode(trained, &codes).view(), levels, EACH)
 }

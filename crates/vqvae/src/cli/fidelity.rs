@@ -188,12 +188,7 @@ fn draw(
         count * trained.autoencoder.model.config().codes() as usize,
         args.quiet,
     );
-    let drawing = Drawing {
-        sampler: None,
-        device,
-        threads: args.model.threads(),
-        precision: core_layers::autocast::Precision::F32,
-    };
+    let drawing = Drawing { device, threads: args.model.threads(), ..Drawing::default() };
     let draws = Draws { config: args.config, seed: args.seed, known: 0 };
     let request = Request { count, labels: Some(labels.clone()), given: None };
     let codes = draw_codes(trained, &request, &drawing, draws, &|n| ticker.tick(n))?;

@@ -6,15 +6,12 @@ use anyhow::Result;
 use clap::Args;
 use core_layers::{
     ConfigError,
-    cli::{ModelArgs, ensure_file, label},
+    cli::{ModelArgs, label},
     run::Ticker,
-    sampling::{Draws, SamplingConfig},
+    sampling::Draws,
 };
 use ndarray::{Array4, Axis, concatenate, s};
-use pixelcnn::{
-    data::{Images, write_npy, write_sheet},
-    sample::{Drawing, Sampler},
-};
+use pixelcnn::{cli::DrawArgs, data::Images, sample::Drawing};
 use tch::Device;
 
 use super::{fidelity::reject, load_with_priors, reconstruct::read};
@@ -23,34 +20,6 @@ use crate::{
     sample::{Given, Request, decode, draw_codes},
     trained::TrainedPipeline,
 };
-
-/// What drawing commands share.
-#[derive(Debug, Args)]
-pub(super) struct DrawArgs {
-    /// Images to draw.
-    #[arg(long, default_value_t = 16)]
-    count: usize,
-    /// A class, by number or name; without it all are drawn in turn.
-    #[arg(long)]
-    class: Option<String>,
-    /// A PNG of all the images.
-    #[arg(long, value_name = "PNG", required_unless_present = "npy")]
-    out: Option<PathBuf>,
-    /// The levels as an array `[count, height, width, colours]`.
-    #[arg(long, value_name = "NPY")]
-    npy: Option<PathBuf>,
-    #[command(flatten)]
-    config: SamplingConfig,
-    /// Seed; one gives the same codes for any batch, threads and sampler, up to rounding between samplers.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// How codes are drawn [default: exact on the CPU, cached elsewhere].
-    #[arg(long, value_enum)]
-    sampler: Option<Sampler>,
-    /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
-}
 
 /// Flags of `sample`.
 #[derive(Debug, Args)]
@@ -75,7 +44,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     let share = args.keep > 0. && args.keep <= 1.;
     ConfigError::ensure(share, "--keep", args.keep, "above 0 and at most 1")?;
     let (trained, device) = load_with_priors(&args.model)?;
-    let (labels, columns) = draw.labels(&trained)?;
+    let (labels, columns) = labels(draw, &trained)?;
     let threads = args.model.threads();
     let images = match labels {
         Some(labels) if args.keep < 1. => {
@@ -84,7 +53,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
             let tried: Vec<u32> =
                 labels.iter().flat_map(|&label| std::iter::repeat_n(label, each)).collect();
             let request = Request { count: tried.len(), labels: Some(tried.clone()), given: None };
-            let images = draw.run(&trained, &request, device, threads)?;
+            let images = pictures(draw, &trained, &request, device, threads)?;
             reject(&args.model.model, images, &tried, &labels, device)?
         }
         labels => {
@@ -94,7 +63,8 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
                 args.keep,
                 "1 for priors without classes",
             )?;
-            draw.run(
+            pictures(
+                draw,
                 &trained,
                 &Request { count: draw.count, labels, given: None },
                 device,
@@ -102,72 +72,43 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
             )?
         }
     };
-    draw.write(&trained, &images, &images, columns)
+    draw.write(&images, &images, num_levels(&trained), columns)
 }
 
-impl DrawArgs {
-    fn validate(&self) -> Result<(), ConfigError> {
-        self.config.validate()?;
-        self.out.iter().try_for_each(|path| ensure_file("--out", path))?;
-        self.npy.iter().try_for_each(|path| ensure_file("--npy", path))?;
-        let fits = (1..=1 << 16).contains(&self.count);
-        ConfigError::ensure(fits, "--count", self.count, "1 to 65536")
+/// The class of each image, and how many images fill a row of the sheet.
+fn labels(draw: &DrawArgs, trained: &TrainedPipeline) -> Result<(Option<Vec<u32>>, usize)> {
+    let names = trained.classes();
+    let square = (draw.count as f64).sqrt().ceil() as usize;
+    if let Some(text) = &draw.class {
+        let class = label("--class", "classes", text, names, names.len() as u32)?;
+        return Ok((Some(vec![class; draw.count]), square));
     }
+    if names.is_empty() {
+        return Ok((None, square));
+    }
+    let each = draw.count.div_ceil(names.len());
+    Ok((Some((0..draw.count).map(|i| (i / each) as u32).collect()), each))
+}
 
-    /// The class of each image, and how many images fill a row of the sheet.
-    fn labels(&self, trained: &TrainedPipeline) -> Result<(Option<Vec<u32>>, usize)> {
-        let names = trained.classes();
-        let square = (self.count as f64).sqrt().ceil() as usize;
-        if let Some(text) = &self.class {
-            let class = label("--class", "classes", text, names, names.len() as u32)?;
-            return Ok((Some(vec![class; self.count]), square));
-        }
-        if names.is_empty() {
-            return Ok((None, square));
-        }
-        let each = self.count.div_ceil(names.len());
-        Ok((Some((0..self.count).map(|i| (i / each) as u32).collect()), each))
-    }
+/// Levels of a value.
+fn num_levels(trained: &TrainedPipeline) -> u32 {
+    trained.autoencoder.model.config().levels as u32
+}
 
-    /// Draws codes and decodes them: levels `[B, H, W, C]`.
-    fn run(
-        &self,
-        trained: &TrainedPipeline,
-        request: &Request<'_>,
-        device: Device,
-        threads: usize,
-    ) -> Result<Array4<u16>> {
-        let draws = Draws { config: self.config, seed: self.seed, known: 0 };
-        let total = request.count * trained.autoencoder.model.config().codes() as usize;
-        let ticker = Ticker::new("draw", total, self.quiet);
-        let drawing = Drawing {
-            sampler: self.sampler,
-            device,
-            threads,
-            precision: core_layers::autocast::Precision::F32,
-        };
-        let codes = draw_codes(trained, request, &drawing, draws, &|count| ticker.tick(count))?;
-        Ok(decode(trained, &codes))
-    }
-
-    fn write(
-        &self,
-        trained: &TrainedPipeline,
-        drawn: &Array4<u16>,
-        shown: &Array4<u16>,
-        columns: usize,
-    ) -> Result<()> {
-        let levels = trained.autoencoder.model.config().levels as u32;
-        if let Some(path) = &self.out {
-            write_sheet(path, shown.view(), levels, columns)?;
-            println!("{}", path.display());
-        }
-        if let Some(path) = &self.npy {
-            write_npy(path, drawn.view())?;
-            println!("{}", path.display());
-        }
-        Ok(())
-    }
+/// Draws codes and decodes them: levels `[B, H, W, C]`.
+fn pictures(
+    draw: &DrawArgs,
+    trained: &TrainedPipeline,
+    request: &Request<'_>,
+    device: Device,
+    threads: usize,
+) -> Result<Array4<u16>> {
+    let draws = Draws { config: draw.config, seed: draw.seed, known: 0 };
+    let total = request.count * trained.autoencoder.model.config().codes() as usize;
+    let ticker = Ticker::new("draw", total, draw.quiet);
+    let drawing = Drawing { sampler: draw.sampler, device, threads, ..Drawing::default() };
+    let codes = draw_codes(trained, request, &drawing, draws, &|count| ticker.tick(count))?;
+    Ok(decode(trained, &codes))
 }
 
 /// Flags of `complete`.
@@ -200,7 +141,7 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     let mut known = image.levels.clone();
     known.slice_mut(s![.., args.rows.., .., ..]).fill((config.levels / 2) as u16);
     let shown = concatenate(Axis(0), &[known.view(), completed.view()])?;
-    args.draw.write(&trained, &completed, &shown, shown.len_of(Axis(0)))
+    args.draw.write(&completed, &shown, num_levels(&trained), shown.len_of(Axis(0)))
 }
 
 /// Endings of the one picture `image` of which `rows` rows are given.
@@ -221,10 +162,10 @@ fn endings(
         visible.levels.index_axis_mut(Axis(1), row).assign(&from);
     }
     let codes = evaluate::encode(&trained.autoencoder.model, &visible, device, &mut |_| {});
-    let (labels, _) = draw.labels(trained)?;
+    let (labels, _) = labels(draw, trained)?;
     let given = Some(Given { codes: &codes, rows });
     let mut completed =
-        draw.run(trained, &Request { count: draw.count, labels, given }, device, threads)?;
+        pictures(draw, trained, &Request { count: draw.count, labels, given }, device, threads)?;
     for mut one in completed.outer_iter_mut() {
         one.slice_mut(s![..rows, .., ..]).assign(&image.levels.slice(s![0, ..rows, .., ..]));
     }

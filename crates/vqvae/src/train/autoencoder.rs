@@ -8,7 +8,10 @@ use core_layers::{
     training::{Ending, Report, TrainState, Window},
 };
 use ndarray::Axis;
-use pixelcnn::data::{DataConfig, Dataset, Images};
+use pixelcnn::{
+    data::{DataConfig, Dataset, Images},
+    trained::about,
+};
 use tch::{Device, Tensor, nn};
 
 use super::pictures;
@@ -16,7 +19,6 @@ use crate::{
     config::{AutoencoderRun, Reconstruction, VqVaeConfig},
     evaluate::{self, Reconstructed, image_batch, mean},
     model::{Autoencoder, Latent},
-    trained::About,
 };
 
 /// Steps between two looks for codes that nobody uses.
@@ -153,16 +155,7 @@ impl<'r> State<'r> {
         tch::manual_seed(run.train.seed as i64);
         let vs = nn::VarStore::new(device);
         let model = Autoencoder::new(&vs.root(), &run.model)?;
-        let about = About {
-            run: run.clone(),
-            dataset: dataset.name.clone(),
-            protocol: dataset.protocol.clone(),
-            label_names: dataset.label_names.clone(),
-            data_hash: dataset.hash.clone(),
-            step: 0,
-            valid_nats: None,
-        };
-        let weights = TrainState::new(folder, &vs, about);
+        let weights = TrainState::new(folder, &vs, about(run, dataset));
         Ok(Self { run, dataset, device, model, weights, restarts: 0 })
     }
 

@@ -7,7 +7,10 @@ use core_layers::{
     training::{self, Ending, Report, TrainConfig, TrainState, Window, reseed},
 };
 use ndarray::Axis;
-use pixelcnn::data::{DataConfig, Dataset, Images};
+use pixelcnn::{
+    data::{DataConfig, Dataset, Images},
+    trained::about,
+};
 use tch::{Device, Kind, Tensor, nn};
 
 use crate::{
@@ -39,16 +42,7 @@ pub fn train_classifier(
     tch::manual_seed(train.seed as i64);
     let vs = nn::VarStore::new(device);
     let classifier = Classifier::new(&vs.root(), &run.model)?;
-    let about = training::About {
-        run,
-        dataset: dataset.name.clone(),
-        protocol: dataset.protocol.clone(),
-        label_names: dataset.label_names.clone(),
-        data_hash: dataset.hash.clone(),
-        step: 0,
-        valid_nats: None,
-    };
-    let mut weights = TrainState::new(folder, &vs, about);
+    let mut weights = TrainState::new(folder, &vs, about(&run, dataset));
     weights.begin(report)?;
     let first = weights.about().step + 1;
     let mut metrics = Metrics::open(folder, first - 1)?;
