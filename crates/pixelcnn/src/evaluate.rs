@@ -156,6 +156,20 @@ pub fn posterior_of_prefix(
     )
 }
 
+/// `count` classes drawn with the log-probabilities `posterior`.
+pub fn draw_classes(posterior: &[f64], count: usize, seed: u64) -> Vec<u32> {
+    let draw = |index: usize| {
+        let u = core_layers::random::uniform_at(seed, "class", index as u64, 0);
+        let mut sum = 0.;
+        let past = |log_prob: &f64| {
+            sum += log_prob.exp();
+            sum > u
+        };
+        posterior.iter().position(past).unwrap_or(posterior.len() - 1) as u32
+    };
+    (0..count).map(draw).collect()
+}
+
 /// Refuses images `[N, H, W, C]` of another shape or other levels than a model's.
 ///
 /// # Errors

@@ -58,8 +58,7 @@ pub fn draw_codes(
         let mut symbols = Array2::zeros((request.count, image.dims() as usize));
         let mut known = 0;
         if let Some(Given { codes, rows }) = request.given {
-            let pixels = trained.autoencoder.model.config().height as usize / image.height as usize;
-            known = rows / pixels * (image.width * image.colours) as usize;
+            known = known_codes(trained, level, rows);
             for mut row in symbols.outer_iter_mut() {
                 for (to, &code) in row.iter_mut().zip(&codes[level]).take(known) {
                     *to = u32::from(code);
@@ -73,6 +72,14 @@ pub fn draw_codes(
     }
     levels.reverse();
     Ok(levels)
+}
+
+/// Codes of a level that lie wholly in the first `rows` rows of pixels, in the order in which they are drawn.
+pub fn known_codes(trained: &TrainedPipeline, level: usize, rows: usize) -> usize {
+    let config = trained.autoencoder.model.config();
+    let (height, width) = config.sizes()[level];
+    let pixels = (config.height / height) as usize;
+    rows / pixels * (width * config.quantiser.codebooks) as usize
 }
 
 /// What the prior of a level is told: the classes it wants, and the codes above it `[B, h, w, G]`.

@@ -213,7 +213,7 @@ impl<'t> Drawing<'t> {
                 let _autocast = self.precision.autocast(self.device);
                 let posterior =
                     evaluate::posterior_of_prefix(model, given.view(), known, self.device);
-                ImageContext::labels(draw_classes(&posterior, count, draw.seed))
+                ImageContext::labels(evaluate::draw_classes(&posterior, count, draw.seed))
             }
         };
         let one = evaluate::symbols(given.view());
@@ -225,20 +225,6 @@ impl<'t> Drawing<'t> {
         self.draw(draw, &context, &mut symbols, known)?;
         Ok(to_levels(self.trained, &symbols))
     }
-}
-
-/// `count` classes drawn with the log-probabilities `posterior`.
-fn draw_classes(posterior: &[f64], count: usize, seed: u64) -> Vec<u32> {
-    let draw = |index: usize| {
-        let u = core_layers::random::uniform_at(seed, "class", index as u64, 0);
-        let mut sum = 0.;
-        let past = |log_prob: &f64| {
-            sum += log_prob.exp();
-            sum > u
-        };
-        posterior.iter().position(past).unwrap_or(posterior.len() - 1) as u32
-    };
-    (0..count).map(draw).collect()
 }
 
 /// The image with its first `rows` rows, the rest in the middle level.

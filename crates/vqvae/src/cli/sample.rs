@@ -11,13 +11,18 @@ use core_layers::{
     sampling::Draws,
 };
 use ndarray::{Array4, Axis, concatenate, s};
-use pixelcnn::{cli::DrawArgs, data::Images, sample::Drawing};
+use pixelcnn::{
+    cli::DrawArgs,
+    data::Images,
+    evaluate::{draw_classes, posterior_of_prefix},
+    sample::Drawing,
+};
 use tch::Device;
 
 use super::{fidelity::reject, load_with_priors, reconstruct::read};
 use crate::{
     evaluate,
-    sample::{Given, Request, decode, draw_codes},
+    sample::{Given, Request, decode, draw_codes, known_codes},
     trained::TrainedPipeline,
 };
 
@@ -73,6 +78,21 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
         }
     };
     draw.write(&images, &images, num_levels(&trained), columns)
+}
+
+/// Classes drawn from `p(class | given rows)` by the prior of the top level.
+fn likely_classes(
+    trained: &TrainedPipeline,
+    codes: &[Array4<u16>],
+    rows: usize,
+    draw: &DrawArgs,
+    device: Device,
+) -> Vec<u32> {
+    let top = codes.len() - 1;
+    let known = known_codes(trained, top, rows);
+    let posterior =
+        posterior_of_prefix(&trained.priors[top].model, codes[top].view(), known, device);
+    draw_classes(&posterior, draw.count, draw.seed)
 }
 
 /// The class of each image, and how many images fill a row of the sheet.
@@ -162,7 +182,10 @@ fn endings(
         visible.levels.index_axis_mut(Axis(1), row).assign(&from);
     }
     let codes = evaluate::encode(&trained.autoencoder.model, &visible, device, &mut |_| {});
-    let (labels, _) = labels(draw, trained)?;
+    let labels = match (&draw.class, trained.classes().len()) {
+        (None, classes) if classes > 0 => Some(likely_classes(trained, &codes, rows, draw, device)),
+        _ => labels(draw, trained)?.0,
+    };
     let given = Some(Given { codes: &codes, rows });
     let mut completed =
         pictures(draw, trained, &Request { count: draw.count, labels, given }, device, threads)?;
