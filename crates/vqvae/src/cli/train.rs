@@ -107,6 +107,11 @@ impl TrainArgs {
                 pipeline.model == base.model && pipeline.data == base.data,
                 "a resumed run keeps its model and data"
             );
+            let has_codes = self.start.resume.iter().any(|path| path.join(CODES).exists());
+            ensure!(
+                !has_codes || pipeline.train == base.train,
+                "a run that has its codes keeps the training of its autoencoder: other weights would make other codes"
+            );
         }
         Ok(pipeline)
     }
