@@ -210,6 +210,8 @@ fn files_of_different_runs_do_not_mix() -> Result<()> {
     fs::copy(b.join(prior), a.join(prior))?;
     let line = fail_at(FAMILY, &["sample", &name, "--npy", "x.npy", "--quiet"], 1);
     ensure!(line.contains("was trained on the codes of autoencoder"), "{line}");
+    let back = place.path().join("back.png").display().to_string();
+    succeed_at(FAMILY, &["reconstruct", &name, "--out", &back]); // priors have no part in it
     fs::write(a.join(prior), kept)?;
 
     fs::copy(b.join("codes.safetensors"), a.join("codes.safetensors"))?;
@@ -218,6 +220,23 @@ fn files_of_different_runs_do_not_mix() -> Result<()> {
     let codes = fs::read(b.join("codes.safetensors"))?;
     fs::write(a.join("codes.safetensors"), &codes[..codes.len() / 2])?;
     fail_at(FAMILY, &["train", "--resume", &name, "--stage", "prior", "--quiet"], 1);
+
+    let line = fail_at(FAMILY, &["train", "--resume", &name, "--num-steps", "20", "--quiet"], 1);
+    ensure!(line.contains("keeps the training of its autoencoder"), "{line}");
+    let new = place.path().join("new").display().to_string();
+    let line = fail_at(FAMILY, &["train", "--stage", "prior", "--out", &new], 2);
+    ensure!(
+        line.contains("--stage is prior, but must be all, autoencoder or classifier"),
+        "{line}"
+    );
+    ensure!(!Path::new(&new).exists(), "a refused run leaves nothing");
+    for (flag, value, field) in [
+        ("--num-steps", "0", "train.num_steps is 0"),
+        ("--learning-rate", "-1", "train.learning_rate is -1"),
+    ] {
+        let line = fail_at(FAMILY, &["train", flag, value, "--out", &new], 2);
+        ensure!(line.contains(field), "{line}");
+    }
 
     let line = fail_at(FAMILY, &["sample", "no/such/run", "--npy", "x.npy"], 1);
     ensure!(line.contains("is no folder of a run"), "{line}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub use output::{ensure_file, ensure_folder};
 pub use usage::parse;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use tch::Device;
 
@@ -53,6 +53,50 @@ impl ModelArgs {
     /// Threads to compute with, at least 1 where the flag was right.
     pub fn threads(&self) -> usize {
         if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+}
+
+/// Flags of `info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// A checkpoint, or a run folder.
+    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
+    pub model: Option<PathBuf>,
+    /// A preset instead.
+    #[arg(long)]
+    pub preset: Option<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `decompress`.
+#[derive(Debug, Args)]
+pub struct DecompressArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show them instead of those of its fields")]
+    pub model: ModelArgs,
+    /// The file that compress wrote.
+    pub file: PathBuf,
+    /// A folder for what it holds: files by their names, or one array where they had none.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Show no progress.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl DecompressArgs {
+    /// What `decode` makes of the file; then the folder is there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, whatever `decode` says of it, a folder that cannot be made.
+    pub fn restore<T>(&self, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let name = self.file.display();
+        let bytes = std::fs::read(&self.file).with_context(|| name.to_string())?;
+        let restored = decode(&bytes).map_err(|error| anyhow!("{name}: {error:#}"))?;
+        std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
+        Ok(restored)
     }
 }
 

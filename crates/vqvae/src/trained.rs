@@ -72,6 +72,25 @@ impl TrainedPipeline {
     /// One line on a folder that is no run of this crate, on files that cannot be read, and on a prior that was trained on
     /// the codes of another autoencoder.
     pub fn load(path: &Path, weights: Weights, device: Device) -> Result<Self> {
+        let mut trained = Self::load_autoencoder(path, weights, device)?;
+        let model = &trained.pipeline.model;
+        let folders: Vec<_> =
+            (0..model.factors.len()).map(|level| path.join(prior_folder(model, level))).collect();
+        if folders.iter().all(|folder| folder.join(MODEL).is_file()) {
+            for folder in &folders {
+                let prior = TrainedPrior::load(folder, weights, device)?;
+                ensure_tied(&prior.about, &trained.autoencoder, folder)?;
+                trained.priors.push(prior);
+            }
+        }
+        Ok(trained)
+    }
+
+    /// The same without its priors, whatever state they are in.
+    ///
+    /// # Errors
+    /// As [`TrainedPipeline::load`], of all but the priors.
+    pub fn load_autoencoder(path: &Path, weights: Weights, device: Device) -> Result<Self> {
         let name = path.display();
         ensure!(path.is_dir(), "{name}: is no folder of a run; give what `vqvae train --out` made");
         let pipeline = read_config(path)?;
@@ -81,18 +100,7 @@ impl TrainedPipeline {
             "{name}: has no autoencoder yet; go on with `vqvae train --resume {name}`"
         );
         let autoencoder = TrainedAutoencoder::load(&autoencoder, weights, device)?;
-        let count = pipeline.model.factors.len();
-        let folders: Vec<_> =
-            (0..count).map(|level| path.join(prior_folder(&pipeline.model, level))).collect();
-        let mut priors = Vec::new();
-        if folders.iter().all(|folder| folder.join(MODEL).is_file()) {
-            for folder in &folders {
-                let prior = TrainedPrior::load(folder, weights, device)?;
-                ensure_tied(&prior.about, &autoencoder, folder)?;
-                priors.push(prior);
-            }
-        }
-        Ok(Self { pipeline, autoencoder, priors })
+        Ok(Self { pipeline, autoencoder, priors: Vec::new() })
     }
 
     /// Refuses a run whose priors are not trained yet.

@@ -1,7 +1,7 @@
 //! The command line, and what is wrong with it in one line.
 
 use clap::{
-    Error, Parser,
+    Command, Error, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -12,12 +12,18 @@ use crate::ConfigError;
 /// # Errors
 /// [`ConfigError`] naming flag, value and rule.
 pub fn parse<C: Parser>() -> Result<C, ConfigError> {
-    C::try_parse().map_err(|error| match error.kind() {
+    let read = || C::from_arg_matches(&with_negative_numbers(C::command()).try_get_matches()?);
+    read().map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
         _ => refusal(&error),
     })
+}
+
+/// A number below zero is a value of the flag before it, which says what is wrong with it, and not a flag.
+fn with_negative_numbers(command: Command) -> Command {
+    command.allow_negative_numbers(true).mut_subcommands(with_negative_numbers)
 }
 
 /// What clap says over several lines, said in one.

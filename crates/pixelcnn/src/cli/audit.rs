@@ -7,7 +7,7 @@ use clap::Args;
 use core_layers::{
     Autoregressive, ConfigError, audit,
     autocast::Precision,
-    cli::{self, ModelArgs},
+    cli::{self, InfoArgs, ModelArgs},
     plot::heat_map,
     random,
 };
@@ -186,23 +186,6 @@ impl Reach {
     fn holds(&self, pixel: usize, columns: usize) -> bool {
         pixel / columns >= self.top && (self.left..=self.right).contains(&(pixel % columns))
     }
-}
-
-/// Flags of `info`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  pixelcnn info --preset gated-mnist --json\n  pixelcnn info runs/digits"
-)]
-pub struct InfoArgs {
-    /// A checkpoint, or a run folder.
-    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
-    model: Option<PathBuf>,
-    /// A preset instead.
-    #[arg(long)]
-    preset: Option<String>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs `info`.

@@ -9,7 +9,7 @@ use core_layers::{
     autocast::Precision,
     bayes,
     checkpoint::write_atomic,
-    cli::{self, ModelArgs, counted},
+    cli::{self, DecompressArgs, ModelArgs, counted},
     codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
@@ -193,46 +193,19 @@ fn base_name(path: &Path) -> Result<String> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Flags of `decompress`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  pixelcnn decompress runs/digits ab.chr --out restored")]
-pub struct DecompressArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// The file that compress wrote.
-    file: PathBuf,
-    /// A folder: pictures by their names, or images.npy (and images.labels.npy) where they had none.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
-}
-
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
     cli::ensure_folder("--out", &args.out)?;
     let (trained, device) = load(&args.model)?;
-    let name = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
     let machine = Machine {
         device,
         threads: args.model.threads(),
         precision: args.model.precision,
         quiet: args.quiet,
     };
-    let images = decompress(&trained, &bytes, &machine)
-        .map_err(|error| anyhow::anyhow!("{name}: {error:#}"))?;
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let images = args.restore(|bytes| decompress(&trained, bytes, &machine))?;
     let levels = trained.model.config().image().levels as u32;
-    if images.names.is_empty() {
-        data::write_npy(&args.out.join("images.npy"), images.levels.view())?;
-        println!("{}", args.out.join("images.npy").display());
-        return Ok(());
-    }
-    for (name, levels_of_one) in images.names.iter().zip(images.levels.outer_iter()) {
-        let path = args.out.join(name).with_extension("png");
-        data::write_image(&path, levels_of_one, levels)?;
+    for path in data::write_images(&args.out, &images, levels)? {
         println!("{}", path.display());
     }
     Ok(())

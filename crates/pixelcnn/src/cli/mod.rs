@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use core_layers::{
     ConfigError,
-    cli::{DemoArgs, ModelArgs, label},
+    cli::{DecompressArgs, DemoArgs, InfoArgs, ModelArgs, label},
 };
 use tch::Device;
 
@@ -37,11 +37,15 @@ pub enum Command {
     /// Write images to a .chr file without loss.
     Compress(compress::CompressArgs),
     /// Restore the images of a .chr file.
-    Decompress(compress::DecompressArgs),
+    #[command(after_help = "Example:\n  pixelcnn decompress runs/digits ab.chr --out restored")]
+    Decompress(DecompressArgs),
     /// Check that a model keeps the laws that its probabilities rest on.
     Audit(audit::AuditArgs),
     /// Describe a checkpoint or a preset.
-    Info(audit::InfoArgs),
+    #[command(
+        after_help = "Example:\n  pixelcnn info --preset gated-mnist --json\n  pixelcnn info runs/digits"
+    )]
+    Info(InfoArgs),
     /// Train on the embedded digits, compress them, draw some: what runs where no command is given.
     Demo(DemoArgs),
 }

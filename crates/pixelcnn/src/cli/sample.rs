@@ -136,18 +136,9 @@ impl CompleteArgs {
             let index = self.index.unwrap_or(0);
             let rule = "left out: only an array holds several images";
             ConfigError::ensure(self.index.is_none(), "--index", index, rule)?;
-            let picture = data::open_image(&self.image)?;
-            let (size, wanted) = ((picture.width(), picture.height()), (image.width, image.height));
-            ensure!(
-                (i64::from(size.0), i64::from(size.1)) == wanted,
-                "{name}: has {} x {} pixels, the model's images {} x {}; instead of a sheet of images give the array that sample --npy writes, and --index",
-                size.0,
-                size.1,
-                wanted.0,
-                wanted.1
-            );
-            data::read_image(&self.image, image.levels as u32, image.colours as usize)?
-                .insert_axis(Axis(0))
+            let shape = [image.height, image.width, image.colours].map(|size| size as usize);
+            let hint = "; instead of a sheet of images give the array that sample --npy writes, and --index";
+            data::read_image_of(&self.image, image.levels as u32, shape, hint)?.insert_axis(Axis(0))
         };
         evaluate::ensure_fits(config, given.view(), image.levels as u32, &name)?;
         let beyond = given.iter().find(|&&level| i64::from(level) >= image.levels);

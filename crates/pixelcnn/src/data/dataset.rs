@@ -95,19 +95,8 @@ impl Dataset {
         let protocol = protocol.join("; ");
         let hash = data_hash(files, decoder, &protocol);
         let entropy_nats = texture.map(|texture| texture.entropy_nats());
-        let [train, valid, test] = splits;
-        Ok(Self {
-            name,
-            num_levels,
-            label_names,
-            protocol,
-            train,
-            valid,
-            test,
-            hash,
-            entropy_nats,
-            redraw,
-        })
+        let whole = Self::of_splits(name, num_levels, label_names, protocol, hash, splits);
+        Ok(Self { entropy_nats, redraw, ..whole })
     }
 
     /// Images that are in three splits already, in the order of [`Split::ALL`], and are never redrawn; `hash` is theirs.

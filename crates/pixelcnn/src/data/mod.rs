@@ -26,7 +26,10 @@ pub use config::{Binarize, DataConfig};
 pub use dataset::Dataset;
 pub use images::{CodeMaps, Images};
 pub use npy::{read_npy, write_npy};
-pub use picture::{open_image, png_bytes, read_image, to_image, write_image, write_sheet};
+pub use picture::{
+    open_image, png_bytes, read_image, read_image_of, to_image, write_image, write_images,
+    write_sheet,
+};
 
 /// Reads the images that a configuration names.
 ///

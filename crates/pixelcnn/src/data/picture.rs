@@ -2,14 +2,17 @@
 //!
 //! Level l of L is stored as the byte `round(255 l / (L - 1))`, so that a picture holds levels exactly for L up to 256.
 
-use std::{io::Cursor, path::Path};
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use core_layers::checkpoint::write_atomic;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use ndarray::{Array3, ArrayView3, ArrayView4, Axis};
 
-use super::decode;
+use super::{Images, decode, write_npy};
 
 /// Small images are enlarged until they are at least so high in a sheet.
 const LEAST_HEIGHT: usize = 48;
@@ -73,6 +76,24 @@ pub fn write_image(path: &Path, levels: ArrayView3<'_, u16>, num_levels: u32) ->
     write_png(path, &to_image(levels, num_levels)?)
 }
 
+/// Images as PNGs under their names in a folder, or as `images.npy` where they have none; returns what was written.
+///
+/// # Errors
+/// A file that cannot be written, or more levels than a byte has.
+pub fn write_images(folder: &Path, images: &Images, num_levels: u32) -> Result<Vec<PathBuf>> {
+    if images.names.is_empty() {
+        let path = folder.join("images.npy");
+        write_npy(&path, images.levels.view())?;
+        return Ok(vec![path]);
+    }
+    let write = |(name, levels): (&String, ArrayView3<'_, u16>)| {
+        let path = folder.join(name).with_extension("png");
+        write_image(&path, levels, num_levels)?;
+        Ok(path)
+    };
+    images.names.iter().zip(images.levels.outer_iter()).map(write).collect()
+}
+
 /// One image `[H, W, C]`, grey or RGB by its channels.
 ///
 /// # Errors
@@ -111,12 +132,41 @@ pub fn open_image(path: &Path) -> Result<DynamicImage> {
     decode::decode(&decode::read(path)?).with_context(|| path.display().to_string())
 }
 
+/// A picture of a shape `[H, W, C]` as levels, exactly; `hint` follows what is said of another size.
+///
+/// # Errors
+/// As [`read_image`], and a picture of another size.
+pub fn read_image_of(
+    path: &Path,
+    num_levels: u32,
+    [height, width, channels]: [usize; 3],
+    hint: &str,
+) -> Result<Array3<u16>> {
+    let image = open_image(path)?;
+    ensure!(
+        (image.width() as usize, image.height() as usize) == (width, height),
+        "{}: has {} x {} pixels, the model's images {width} x {height}{hint}",
+        path.display(),
+        image.width(),
+        image.height()
+    );
+    to_levels(path, &image, num_levels, channels)
+}
+
 /// A picture as levels `[H, W, C]`, exactly.
 ///
 /// # Errors
 /// A picture that cannot be read, or that these levels and channels cannot hold: it is refused, not rounded.
 pub fn read_image(path: &Path, num_levels: u32, channels: usize) -> Result<Array3<u16>> {
-    let image = open_image(path)?;
+    to_levels(path, &open_image(path)?, num_levels, channels)
+}
+
+fn to_levels(
+    path: &Path,
+    image: &DynamicImage,
+    num_levels: u32,
+    channels: usize,
+) -> Result<Array3<u16>> {
     let name = path.display();
     ensure!(
         num_levels <= 256,

@@ -1,14 +1,12 @@
 //! `audit` and `info`: what a run is, and whether its priors keep the laws.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use core_layers::{
     ConfigError,
     audit::{self, Law},
     autocast::Precision,
-    cli::ModelArgs,
+    cli::{InfoArgs, ModelArgs},
 };
 use ndarray::Array4;
 use pixelcnn::{config::ImageConfig, model::parameters, sample::laws};
@@ -93,21 +91,6 @@ fn level_laws(
     let context = level_context(trained, level, labels.as_deref(), above.as_ref(), ROWS);
     let positions = if args.positions == 0 { usize::MAX } else { args.positions };
     laws(model, &context, device, positions, args.seed)
-}
-
-/// Flags of `info`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  vqvae info --preset demo --json")]
-pub struct InfoArgs {
-    /// The folder of a run.
-    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
-    model: Option<PathBuf>,
-    /// A named run.
-    #[arg(long)]
-    preset: Option<String>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs `info`.

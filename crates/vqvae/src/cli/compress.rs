@@ -11,14 +11,14 @@ use clap::Args;
 use core_layers::{
     bayes::likeliest,
     checkpoint::write_atomic,
-    cli::{ModelArgs, ensure_file, ensure_folder, label},
+    cli::{DecompressArgs, ModelArgs, ensure_file, ensure_folder, label},
     codec::{self, Archive, Coding, Header},
     dataset::Split,
     run::Ticker,
 };
 use ndarray::Array4;
 use pixelcnn::{
-    data::{self, Images, write_image, write_npy},
+    data::{self, Images},
     evaluate::{nats_by_class, symbols},
     sample::ExactEngine,
 };
@@ -224,40 +224,14 @@ pub(super) fn decompress(
     Ok(Images { names, ..Images::new(decode(trained, &codes), told) })
 }
 
-/// Flags of `decompress`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  vqvae decompress runs/vq ab.chr --out restored")]
-pub struct DecompressArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// The file that compress wrote.
-    file: PathBuf,
-    /// A folder: pictures by their names, or images.npy where they had none.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
-}
-
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
     ensure_folder("--out", &args.out)?;
     let (trained, _) = load_with_priors(&args.model)?;
-    let name = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
-    let images = decompress(&trained, &bytes, args.model.threads(), args.quiet)
-        .map_err(|error| anyhow::anyhow!("{name}: {error:#}"))?;
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let threads = args.model.threads();
+    let images = args.restore(|bytes| decompress(&trained, bytes, threads, args.quiet))?;
     let levels = trained.autoencoder.model.config().levels as u32;
-    if images.names.is_empty() {
-        let path = args.out.join("images.npy");
-        write_npy(&path, images.levels.view())?;
-        println!("{}", path.display());
-    }
-    for (name, one) in images.names.iter().zip(images.levels.outer_iter()) {
-        let path = args.out.join(name).with_extension("png");
-        write_image(&path, one, levels)?;
+    for path in data::write_images(&args.out, &images, levels)? {
         println!("{}", path.display());
     }
     Ok(())

@@ -238,17 +238,30 @@ fn plot(path: &std::path::Path, points: &[Point], real: &Point) -> Result<()> {
     chart.draw(path, &series)
 }
 
-/// Of the images `tried`, as many of each class as are `wanted`: the likeliest by the run's classifier.
+/// Of the images `tried`, as many of each class as are `wanted`: the likeliest by a classifier.
 pub(super) fn reject(
-    run: &std::path::Path,
+    rejector: &TrainedClassifier,
     images: Array4<u16>,
     tried: &[u32],
     wanted: &[u32],
     device: Device,
-) -> Result<Array4<u16>> {
-    let rejector = classifier(run, REJECTOR, device)?;
+) -> Array4<u16> {
     let images = Images::new(images, Some(tried.to_vec()));
     let scores = log_probs(&rejector.model, &images, device);
     let count = |label: u32| wanted.iter().filter(|&&it| it == label).count();
-    Ok(images.select(&likeliest_of_each(tried, &scores, count)).levels)
+    images.select(&likeliest_of_each(tried, &scores, count)).levels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_of_each_class_are_kept_in_their_order() {
+        let labels = [0, 1, 0, 1, 0, 1];
+        let log_probs = [-3., -1., -1., -2., -2., -9.];
+        let kept = |count: fn(u32) -> usize| likeliest_of_each(&labels, &log_probs, count);
+        assert_eq!(kept(|_| 2), [1, 2, 3, 4]);
+        assert_eq!(kept(|class| class as usize), [1]);
+    }
 }

@@ -15,7 +15,7 @@ mod train;
 
 use anyhow::Result;
 use clap::Subcommand;
-use core_layers::cli::{DemoArgs, ModelArgs};
+use core_layers::cli::{DecompressArgs, DemoArgs, InfoArgs, ModelArgs};
 use tch::Device;
 
 use crate::trained::TrainedPipeline;
@@ -42,11 +42,13 @@ pub enum Command {
     /// Write images to a .chr file as codes, with loss.
     Compress(compress::CompressArgs),
     /// Restore the pictures of a .chr file.
-    Decompress(compress::DecompressArgs),
+    #[command(after_help = "Example:\n  vqvae decompress runs/vq ab.chr --out restored")]
+    Decompress(DecompressArgs),
     /// Check that the priors keep the laws that their probabilities rest on.
     Audit(audit::AuditArgs),
     /// Describe a run or a preset.
-    Info(audit::InfoArgs),
+    #[command(after_help = "Example:\n  vqvae info --preset demo --json\n  vqvae info runs/vq")]
+    Info(InfoArgs),
     /// Train on the embedded digits, show reconstructions, codes and samples: what runs where no command is given.
     Demo(DemoArgs),
 }

@@ -13,11 +13,12 @@ use ndarray::Array4;
 use pixelcnn::data::{self, Images, write_npy, write_sheet};
 use serde_json::json;
 
-use super::{load, print_json};
+use super::print_json;
 use crate::{
     config::VqVaeConfig,
     evaluate::{self, mean},
     train::pairs,
+    trained::TrainedPipeline,
 };
 
 /// Flags of `reconstruct`.
@@ -53,7 +54,9 @@ pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     ConfigError::ensure((1..=4096).contains(&args.count), "--count", args.count, "1 to 4096")?;
     ensure_file("--out", &args.out)?;
     args.npy.iter().try_for_each(|path| ensure_file("--npy", path))?;
-    let (trained, device) = load(&args.model)?;
+    let device = args.model.open()?;
+    let path = &args.model.model;
+    let trained = TrainedPipeline::load_autoencoder(path, args.model.weights, device)?;
     let model = &trained.autoencoder.model;
     let images = if args.images.is_empty() {
         let dataset = data::load(&trained.pipeline.data)?;
@@ -88,16 +91,7 @@ pub(super) fn read(config: &VqVaeConfig, paths: &[PathBuf]) -> Result<Images> {
     let mut all = Vec::new();
     let mut names = Vec::new();
     for path in paths {
-        let levels = data::read_image(path, config.levels as u32, shape[2])?;
-        anyhow::ensure!(
-            levels.shape() == shape,
-            "{}: is {} x {}, the model's images are {} x {} (height x width)",
-            path.display(),
-            levels.shape()[0],
-            levels.shape()[1],
-            shape[0],
-            shape[1]
-        );
+        let levels = data::read_image_of(path, config.levels as u32, shape, "")?;
         all.extend(levels);
         names.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
     }

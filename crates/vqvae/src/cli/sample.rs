@@ -19,7 +19,11 @@ use pixelcnn::{
 };
 use tch::Device;
 
-use super::{fidelity::reject, load_with_priors, reconstruct::read};
+use super::{
+    fidelity::{REJECTOR, classifier, reject},
+    load_with_priors,
+    reconstruct::read,
+};
 use crate::{
     evaluate,
     sample::{Given, Request, decode, draw_codes, known_codes},
@@ -54,12 +58,13 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     let images = match labels {
         Some(labels) if args.keep < 1. => {
             // an image in every 1 / keep is shown
+            let rejector = classifier(&args.model.model, REJECTOR, device)?;
             let each = (1. / args.keep).round() as usize;
             let tried: Vec<u32> =
                 labels.iter().flat_map(|&label| std::iter::repeat_n(label, each)).collect();
             let request = Request { count: tried.len(), labels: Some(tried.clone()), given: None };
             let images = pictures(draw, &trained, &request, device, threads)?;
-            reject(&args.model.model, images, &tried, &labels, device)?
+            reject(&rejector, images, &tried, &labels, device)
         }
         labels => {
             ConfigError::ensure(

@@ -36,7 +36,7 @@ pub(super) enum Stage {
     Codes,
     /// The prior of each level of codes.
     Prior,
-    /// Two classifiers of the images, for `sample --keep` and `fidelity`; not a part of `all`.
+    /// Two classifiers of the images, 1000 steps each, for `sample --keep` and `fidelity`; not a part of `all`.
     Classifier,
 }
 
@@ -68,6 +68,13 @@ pub struct TrainArgs {
 
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
+    let begins = matches!(args.stage, Stage::All | Stage::Autoencoder | Stage::Classifier);
+    ConfigError::ensure(
+        args.start.resume.is_some() || begins,
+        "--stage",
+        args.stage.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned()),
+        "all, autoencoder or classifier without --resume",
+    )?;
     let mut pipeline = args.pipeline()?;
     pipeline.data.validate()?;
     let dataset = data::load(&pipeline.data)?;

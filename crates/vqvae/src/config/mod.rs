@@ -42,6 +42,12 @@ impl Pipeline {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.autoencoder().validate()?;
         self.prior_train.validate().map_err(|error| error.under("prior_"))?;
+        for (field, steps) in [
+            ("train.num_steps", self.train.num_steps),
+            ("prior_train.num_steps", self.prior_train.num_steps),
+        ] {
+            ConfigError::ensure(steps >= 1, field, steps, "at least 1")?;
+        }
         let (found, wanted) = (self.priors.len(), self.model.factors.len());
         let rule = format!("as many as model.factors: {wanted}");
         ConfigError::ensure(found == wanted, "priors", found, &rule)?;

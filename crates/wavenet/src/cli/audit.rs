@@ -8,7 +8,7 @@ use core_layers::{
     ConfigError,
     audit::{self, Law},
     autocast::Precision,
-    cli::{self, ModelArgs},
+    cli::{self, InfoArgs, ModelArgs},
     plot::{Chart, Scale, Series},
 };
 use ndarray::Array3;
@@ -153,23 +153,6 @@ fn draw_field(path: &Path, seen: &[f64], rate: u32) -> Result<()> {
         y_scale: Scale::Log,
     };
     chart.draw(path, &[Series { name: "influence".into(), points }])
-}
-
-/// Flags of `info`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  wavenet info --preset speech --json\n  wavenet info runs/voice"
-)]
-pub struct InfoArgs {
-    /// A checkpoint, or a run folder.
-    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
-    model: Option<PathBuf>,
-    /// A preset instead.
-    #[arg(long)]
-    preset: Option<String>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Runs `info`.

@@ -7,7 +7,7 @@ use clap::Args;
 use core_layers::{
     bayes,
     checkpoint::write_atomic,
-    cli::{self, ModelArgs, counted},
+    cli::{self, DecompressArgs, ModelArgs, counted},
     codec::{self, Archive, Coding, Header},
     run::Ticker,
 };
@@ -209,31 +209,12 @@ fn context(trained: &Trained, speakers: &[u32], lengths: &[usize]) -> SoundConte
     }
 }
 
-/// Flags of `decompress`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wavenet decompress runs/voice ab.chr --out restored")]
-pub struct DecompressArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// The file that compress wrote.
-    file: PathBuf,
-    /// A folder: WAV files by their names.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Show no progress.
-    #[arg(long)]
-    quiet: bool,
-}
-
 /// Runs `decompress`.
 pub(super) fn decompress_file(args: &DecompressArgs) -> Result<()> {
     cli::ensure_folder("--out", &args.out)?;
     let (trained, _) = load(&args.model)?;
-    let name = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).with_context(|| name.clone())?;
-    let clips = decompress(&trained, &bytes, args.model.threads(), args.quiet)
-        .map_err(|error| anyhow!("{name}: {error:#}"))?;
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let threads = args.model.threads();
+    let clips = args.restore(|bytes| decompress(&trained, bytes, threads, args.quiet))?;
     let quantizer = trained.about.run.data.quantizer();
     for clip in clips {
         let path = args.out.join(&clip.name).with_extension("wav");

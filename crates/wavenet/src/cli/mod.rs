@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::Subcommand;
 use core_layers::{
     ConfigError,
-    cli::{DemoArgs, ModelArgs, label},
+    cli::{DecompressArgs, DemoArgs, InfoArgs, ModelArgs, label},
 };
 use tch::Device;
 
@@ -36,11 +36,15 @@ pub enum Command {
     /// Write WAV files to a .chr file without loss.
     Compress(compress::CompressArgs),
     /// Restore the WAV files of a .chr file.
-    Decompress(compress::DecompressArgs),
+    #[command(after_help = "Example:\n  wavenet decompress runs/voice ab.chr --out restored")]
+    Decompress(DecompressArgs),
     /// Check that a network keeps the laws that its probabilities rest on.
     Audit(audit::AuditArgs),
     /// Describe a checkpoint or a preset.
-    Info(audit::InfoArgs),
+    #[command(
+        after_help = "Example:\n  wavenet info --preset speech --json\n  wavenet info runs/voice"
+    )]
+    Info(InfoArgs),
     /// Train on the embedded voice, measure, speak: what runs where no command is given.
     Demo(DemoArgs),
 }
