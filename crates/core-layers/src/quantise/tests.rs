@@ -59,8 +59,13 @@ fn the_nearest_code_is_that_of_a_brute_search_also_under_autocast() -> Result<()
 
 #[test]
 fn the_lowest_of_many_is_found_part_by_part() {
-    let distances = Tensor::randint(9, [50, 192], (Kind::Int64, Device::Cpu)).to_kind(Kind::Float);
-    assert_eq!(lowest(&distances), distances.argmin(-1, false), "with ties");
+    // few values: ties within and between parts; many: the lowest lies in any part
+    for values in [9, 150, 10_000] {
+        let size = [500, 192];
+        let distances = Tensor::randint(values, size, (Kind::Int64, Device::Cpu));
+        let distances = distances.to_kind(Kind::Float);
+        assert_eq!(lowest(&distances), distances.argmin(-1, false), "of {values} values");
+    }
 }
 
 #[test]
