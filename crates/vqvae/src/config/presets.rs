@@ -85,7 +85,7 @@ fn demo() -> Pipeline {
         data: DataConfig::default(),
         train: first_stage(1500, 2e-3),
         priors: vec![PriorConfig { embedding: 16, dropout: 0.3, ..prior(48, &[1, 1, 1], true) }],
-        prior_train: TrainConfig { ema_decay: 0.99, ..training(800, 64, 2e-3) },
+        prior_train: TrainConfig { ema_decay: 0.99, save_every: 100, ..training(800, 64, 2e-3) },
     }
 }
 
