@@ -7,16 +7,33 @@ use tch::{
 
 use crate::config::VqVaeConfig;
 
+/// Weights of variance `1 / fan_in`, as in sonnet: a map of variance 1 stays near it, so that an untrained decoder speaks
+/// in the range of images.
+///
+/// With tch's own (He's, and for transposed convolutions the fan of the other side) a decoder of two levels begins at 300
+/// times the variance, and the first steps push all vectors together instead of learning to tell them apart.
+fn even_variance(fan_in: i64) -> nn::Init {
+    let up = (3. / fan_in as f64).sqrt();
+    nn::Init::Uniform { lo: -up, up }
+}
+
 fn conv(vs: &nn::Path<'_>, ins: i64, outs: i64, size: i64, stride: i64) -> nn::Conv2D {
     // padding that keeps H / stride rows for odd sizes of stride 1 and even sizes of stride 2
     let padding = (size - 1) / 2;
-    nn::conv2d(vs, ins, outs, size, nn::ConvConfig { stride, padding, ..nn::ConvConfig::default() })
+    let ws_init = even_variance(ins * size * size);
+    let config = nn::ConvConfig { stride, padding, ws_init, ..nn::ConvConfig::default() };
+    nn::conv2d(vs, ins, outs, size, config)
 }
 
-/// Doubles rows and columns: a transposed convolution of 4 x 4 taps and stride 2.
+/// Doubles rows and columns: a transposed convolution of 4 x 4 taps and stride 2, of which 2 x 2 meet in an output.
 fn double(vs: &nn::Path<'_>, ins: i64, outs: i64) -> nn::ConvTranspose2D {
-    let config =
-        nn::ConvTransposeConfig { stride: 2, padding: 1, ..nn::ConvTransposeConfig::default() };
+    let ws_init = even_variance(ins * 4);
+    let config = nn::ConvTransposeConfig {
+        stride: 2,
+        padding: 1,
+        ws_init,
+        ..nn::ConvTransposeConfig::default()
+    };
     nn::conv_transpose2d(vs, ins, outs, 4, config)
 }
 

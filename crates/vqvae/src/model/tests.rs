@@ -188,3 +188,19 @@ fn a_pixelcnn_decoder_sees_its_latent_and_gradients_go_back_to_it() -> Result<()
     assert!(encoder.grad().abs().max().double_value(&[]) > 0.);
     Ok(())
 }
+
+#[test]
+fn an_untrained_decoder_speaks_in_the_range_of_images() -> Result<()> {
+    for factors in [&[4][..], &[4, 2], &[2, 2, 2]] {
+        let config =
+            VqVaeConfig { channels: 64, ..config(32, 32, factors, Reconstruction::Gaussian) };
+        let (_vs, model) = model(&config)?;
+        let levels = images(&config, 8);
+        let inputs = model.inputs(&levels);
+        model.set_variance(inputs.var(false).double_value(&[]));
+        model.start_codebooks(&inputs, 0);
+        let loss = model.losses(&levels).0.reconstruction.double_value(&[]);
+        assert!(loss < 1.5, "{factors:?}: {loss} times the variance before the first step");
+    }
+    Ok(())
+}

@@ -23,7 +23,7 @@ use crate::{
 
 /// Steps between two looks for codes that nobody uses.
 const RESTART_EVERY: u64 = 50;
-/// Images that the codebooks start from.
+/// Images that the codes are placed by.
 const START_IMAGES: usize = 128;
 /// Share of codes below which a codebook counts as collapsed.
 const COLLAPSED: f64 = 0.1;
@@ -68,7 +68,7 @@ pub fn train_autoencoder(
     state.weights.begin(report)?;
     let first = state.weights.about().step + 1;
     if first == 1 {
-        state.start();
+        state.model.set_variance(variance(&dataset.train, run.model.levels));
     }
     let mut metrics = Metrics::open(folder, first - 1)?;
     let mut batches = Batches::new(config.seed, dataset.train.len(), config.batch_size);
@@ -76,6 +76,9 @@ pub fn train_autoencoder(
     let unit = run.model.reconstruction.unit();
     for step in first..=config.num_steps {
         let rate = config.rate(step);
+        if is_estimated(step, config.num_steps) {
+            state.estimate(step);
+        }
         let done = state.step(&batches.rows(step), step, rate)?;
         since.add(done.reconstruction, done.norm, config.batch_size);
         if step.is_multiple_of(config.report_every) {
@@ -125,6 +128,18 @@ pub fn train_autoencoder(
     Ok(Ending::Finished)
 }
 
+/// Whether the codes are placed anew before step `step` of `num_steps`: at powers of two in the first half.
+///
+/// An encoder moves fastest at first, far faster than running means follow: a few of the codes that were placed by what it
+/// said untrained catch everything, and the decoder learns to do without the others. So the codes are placed again while
+/// it moves, as in Lancucki et al., "Robust Training of Vector Quantized Bottleneck Models", 2020,
+/// <https://arxiv.org/abs/2005.08520>.
+///
+/// Differs: at steps that lie further and further apart, and from one batch instead of a reservoir.
+const fn is_estimated(step: u64, num_steps: u64) -> bool {
+    step == 1 || (step.is_power_of_two() && step <= num_steps / 2)
+}
+
 fn collapsed(usage: &evaluate::Usage) -> String {
     let (h, w) = usage.size;
     format!(
@@ -159,11 +174,10 @@ impl<'r> State<'r> {
         Ok(Self { run, dataset, device, model, weights, restarts: 0 })
     }
 
-    /// What the first step needs to know of the images: their variance, and where the codes start.
-    fn start(&self) {
-        self.model.set_variance(variance(&self.dataset.train, self.run.model.levels));
+    /// Places the codes by k-means where the encoders' vectors are before step `step`.
+    fn estimate(&self, step: u64) {
         let seed = self.run.train.seed;
-        let mut rows = order(seed, 0, self.dataset.train.len());
+        let mut rows = order(seed, step - 1, self.dataset.train.len());
         rows.truncate(START_IMAGES);
         let levels = image_batch(&self.dataset.train, &rows, self.device);
         self.model.start_codebooks(&self.model.inputs(&levels), seed);
@@ -252,4 +266,40 @@ fn ensure_fits(model: &VqVaeConfig, dataset: &Dataset) -> Result<()> {
         model.levels
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use core_layers::run::METRICS;
+
+    use super::*;
+    use crate::config::preset;
+
+    #[test]
+    fn codes_are_placed_at_powers_of_two_in_the_first_half() {
+        let found: Vec<u64> = (1..=40).filter(|&step| is_estimated(step, 40)).collect();
+        assert_eq!(found, [1, 2, 4, 8, 16]);
+        assert!(is_estimated(1, 1));
+    }
+
+    #[test]
+    fn codes_of_all_levels_follow_an_encoder_that_moves() -> Result<()> {
+        let mut pipeline = preset("demo").expect("the demo's preset");
+        pipeline.model.factors = vec![2, 2];
+        pipeline.model.reconstruction = Reconstruction::Gaussian;
+        let train = &mut pipeline.train;
+        (train.num_steps, train.save_every, train.num_samples) = (200, 200, 0);
+        train.threads = 1;
+        let dataset = pixelcnn::data::load(&pipeline.data)?;
+        let place = tempfile::tempdir()?;
+        let folder = RunFolder::create(&place.path().join("run"), false)?;
+        train_autoencoder(&pipeline.autoencoder(), &dataset, &folder, &|| false, &mut |_| {})?;
+        let metrics = std::fs::read_to_string(folder.file(METRICS))?;
+        let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap())?;
+        for name in ["valid_perplexity_0", "valid_perplexity_1"] {
+            let perplexity = last[name].as_f64().unwrap();
+            assert!(perplexity > 16., "{name} of 32 codes: {perplexity} in {last}");
+        }
+        Ok(())
+    }
 }
