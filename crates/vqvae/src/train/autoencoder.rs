@@ -23,6 +23,8 @@ use crate::{
 
 /// Steps between two looks for codes that nobody uses.
 const RESTART_EVERY: u64 = 50;
+/// The last step before which the codes are placed by k-means.
+const LAST_PLACING: u64 = 1024;
 /// Images that the codes are placed by.
 const START_IMAGES: usize = 128;
 /// Share of codes below which a codebook counts as collapsed.
@@ -76,7 +78,7 @@ pub fn train_autoencoder(
     let unit = run.model.reconstruction.unit();
     for step in first..=config.num_steps {
         let rate = config.rate(step);
-        if is_estimated(step, config.num_steps) {
+        if is_estimated(step) {
             state.estimate(step);
         }
         let done = state.step(&batches.rows(step), step, rate)?;
@@ -128,7 +130,8 @@ pub fn train_autoencoder(
     Ok(Ending::Finished)
 }
 
-/// Whether the codes are placed anew before step `step` of `num_steps`: at powers of two in the first half.
+/// Whether the codes are placed anew before a step: at powers of two up to [`LAST_PLACING`], however many steps there will
+/// be, so that a longer run goes on where a shorter one ended.
 ///
 /// An encoder moves fastest at first, far faster than running means follow: a few of the codes that were placed by what it
 /// said untrained catch everything, and the decoder learns to do without the others. So the codes are placed again while
@@ -136,8 +139,8 @@ pub fn train_autoencoder(
 /// <https://arxiv.org/abs/2005.08520>.
 ///
 /// Differs: at steps that lie further and further apart, and from one batch instead of a reservoir.
-const fn is_estimated(step: u64, num_steps: u64) -> bool {
-    step == 1 || (step.is_power_of_two() && step <= num_steps / 2)
+const fn is_estimated(step: u64) -> bool {
+    step.is_power_of_two() && step <= LAST_PLACING
 }
 
 fn collapsed(usage: &evaluate::Usage) -> String {
@@ -276,10 +279,9 @@ mod tests {
     use crate::config::preset;
 
     #[test]
-    fn codes_are_placed_at_powers_of_two_in_the_first_half() {
-        let found: Vec<u64> = (1..=40).filter(|&step| is_estimated(step, 40)).collect();
-        assert_eq!(found, [1, 2, 4, 8, 16]);
-        assert!(is_estimated(1, 1));
+    fn codes_are_placed_at_powers_of_two_for_a_while() {
+        let found: Vec<u64> = (1..=9999).filter(|&step| is_estimated(step)).collect();
+        assert_eq!(found, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]);
     }
 
     #[test]
