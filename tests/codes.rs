@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::{fail_at, succeed_at};
+use crate::{fail_at, fixture, succeed_at, text};
 
 const FAMILY: &str = "vqvae";
 
@@ -253,5 +253,135 @@ fn files_of_different_runs_do_not_mix() -> Result<()> {
         2,
     );
     ensure!(line.contains("model.height is 8, but must be a multiple of 16"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_run_of_version_1_opens() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = fixture("codes");
+    let value = json(&["evaluate", text(&run), "--limit", "50", "--json", "--quiet"])?;
+    let close = |value: &Value, wanted: f64| {
+        let found = value.as_f64().unwrap_or(f64::NAN);
+        ensure!((found - wanted).abs() < 1e-3, "{found}, not {wanted}");
+        Ok(())
+    };
+    close(&value["reconstruction"], 0.3221)?;
+    close(&value["levels"][0]["prior_nats_per_code"], 2.6573)?;
+    close(&value["levels"][1]["prior_nats_per_code"], 2.4794)?;
+    ensure!(value["weights"] == "raw (autoencoder), ema (priors)", "{value}");
+    let back = place.path().join("back");
+    let chr = fixture("codes.chr");
+    succeed_at(FAMILY, &["decompress", text(&run), text(&chr), "--out", text(&back), "--quiet"]);
+    let read = |path: &Path| ndarray_npy::read_npy::<_, ndarray::Array4<u16>>(path);
+    let (found, wanted) = (read(&back.join("images.npy"))?, read(&fixture("codes.npy"))?);
+    ensure!(found.dim() == wanted.dim(), "{:?}", found.dim());
+    // the codes are exact; what libtorch makes of them may round to the next level elsewhere
+    ensure!(found.iter().zip(&wanted).all(|(&a, &b)| a.abs_diff(b) <= 1), "other pictures");
+    Ok(())
+}
+
+#[test]
+fn a_run_of_another_crate_is_named_with_the_command_that_opens_it() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = fixture("codes");
+    let mut made = Vec::new();
+    for (family, model) in [("pixelcnn", "digits"), ("wavenet", "voice")] {
+        let folder = place.path().join(family);
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("config.json"), "{}")?;
+        fs::copy(fixture(&format!("{model}.safetensors")), folder.join("model.safetensors"))?;
+        made.push((family, folder));
+    }
+    made.push((FAMILY, run));
+    for (family, folder) in &made {
+        for (other, _) in made.iter().filter(|(other, _)| other != family) {
+            let line = fail_at(other, &["evaluate", text(folder)], 1);
+            let try_it = format!("try `chainrule {family} info {}`", text(folder));
+            ensure!(
+                line.contains(&try_it) && line.contains(&format!(" those of {other}")),
+                "{line}"
+            );
+            let line = fail_at(other, &["train", "--resume", text(folder)], 1);
+            ensure!(line.contains(&format!(" of {family}, ")) || other == &FAMILY, "{line}");
+        }
+        succeed_at(family, &["info", text(folder)]);
+    }
+    Ok(())
+}
+
+#[test]
+fn outputs_of_codes_are_refused_before_the_work() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let path = |name: &str| place.path().join(name).display().to_string();
+    fs::write(path("file"), "")?;
+    let run = fixture("codes");
+    let run = text(&run);
+    let line = fail_at(FAMILY, &["train", "--out", &path("file/run")], 2);
+    ensure!(line.contains("--out is ") && line.contains("must be a folder, but"), "{line}");
+    for verb in ["sample", "reconstruct", "codebook", "fidelity"] {
+        let line = fail_at(FAMILY, &[verb, run, "--out", &path("x.jpg")], 2);
+        ensure!(line.contains("x.jpg, but must be a name that ends in .png"), "{line}");
+    }
+    fs::create_dir(path("thesis"))?;
+    fs::write(path("thesis/thesis.tex"), "text")?;
+    let line = fail_at(FAMILY, &["collapse", "--out", &path("thesis")], 1);
+    ensure!(line.contains("holds files, but no run"), "{line}");
+    let made = path("c");
+    let collapse = ["collapse", "--out", &made, "--num-steps", "1", "--threads", "1", "--quiet"];
+    succeed_at(FAMILY, &collapse);
+    let line = fail_at(FAMILY, &collapse, 1);
+    ensure!(line.contains("holds a run already"), "{line}");
+    succeed_at(FAMILY, &[&collapse[..], &["--overwrite"]].concat());
+    for verb in ["sample", "decompress", "info"] {
+        let help = succeed_at(FAMILY, &[verb, "--help"]);
+        ensure!(help.contains("A run folder") && !help.contains("heckpoint"), "{help}");
+    }
+    let help = succeed_at(FAMILY, &["decompress", "--help"]);
+    ensure!(help.contains("<MODEL> <FILE>"), "the model comes first: {help}");
+    Ok(())
+}
+
+/// Pictures of 8 x 8 pixels in folders of their own.
+fn pictures(root: &Path, paths: &[&str]) -> Result<()> {
+    for (shade, path) in paths.iter().enumerate() {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().context("a folder")?)?;
+        image::GrayImage::from_fn(8, 8, |x, y| image::Luma([((x + y) * 16) as u8 + shade as u8]))
+            .save(path)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_class_without_a_training_picture_is_refused() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (data, out) = (place.path().join("data"), place.path().join("run"));
+    pictures(&data, &["train/cat/a.png", "valid/cat/b.png", "valid/dog/c.png", "test/cat/d.png"])?;
+    let args = ["train", "--data", text(&data), "--out", text(&out), "--quiet"];
+    let wanted =
+        "the class dog has no training image (1 valid, 0 test); add some, or leave the class out";
+    let line = fail_at(FAMILY, &args, 1);
+    ensure!(line.contains(wanted), "{line}");
+    let told = [&args[..], &["--preset", "digits"]].concat();
+    let line = fail_at("pixelcnn", &told, 1);
+    ensure!(line.contains(wanted), "{line}");
+    ensure!(!out.exists(), "a refused run leaves nothing");
+    Ok(())
+}
+
+#[test]
+fn no_picture_is_lost_where_two_have_one_name() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    pictures(place.path(), &["cat/a.png", "dog/a.png"])?;
+    let [cat, dog] = ["cat/a.png", "dog/a.png"].map(|it| place.path().join(it));
+    let out = place.path().join("x.chr");
+    for (family, model) in [(FAMILY, "codes"), ("pixelcnn", "digits.safetensors")] {
+        let model = fixture(model);
+        let args = ["compress", text(&model), text(&cat), text(&dog), "--out", text(&out)];
+        let line = fail_at(family, &args, 1);
+        let both = format!("{} and {} would be restored to one name", text(&cat), text(&dog));
+        ensure!(line.contains(&both) && !out.exists(), "{line}");
+    }
     Ok(())
 }

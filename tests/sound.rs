@@ -244,9 +244,9 @@ fn hostile_and_foreign_files_are_refused_in_one_line() {
     fs::copy(&good, &copy).unwrap();
     let twice = ["compress", text(&model), text(&good), text(&copy), "--out", "x.chr"];
     let line = fail(&twice, 1);
-    assert!(line.contains("two examples would be restored to one name: good.wav"), "{line}");
+    assert!(line.contains("good.wav would be restored to one name"), "{line}");
     let line = fail(&["info", text(&fixture("digits.safetensors"))], 1);
-    assert!(line.contains("is a model of kind \"pixelcnn\""), "{line}");
+    assert!(line.contains("holds a model of pixelcnn"), "{line}");
     let line = fail(&["sample", text(&model), "--speaker", "nobody", "--out", "x.wav"], 2);
     assert!(line.contains("--speaker is nobody, but must be"), "{line}");
     let line = fail(&["sample", text(&model), "--text", "hello", "--out", "x.wav"], 2);

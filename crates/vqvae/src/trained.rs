@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use core_layers::{
     ConfigError,
     checkpoint::Weights,
-    run::{CONFIG, MODEL},
-    training::{self, Network},
+    run::{self, CONFIG, MODEL},
+    training::{self, Architecture as _, Network},
 };
 use ndarray::Array3;
 use pixelcnn::{config::ModelConfig, data::DataConfig, model::Model};
@@ -92,6 +92,7 @@ impl TrainedPipeline {
     /// As [`TrainedPipeline::load`], of all but the priors.
     pub fn load_autoencoder(path: &Path, weights: Weights, device: Device) -> Result<Self> {
         let name = path.display();
+        ensure_own(path)?;
         ensure!(path.is_dir(), "{name}: is no folder of a run; give what `vqvae train --out` made");
         let pipeline = read_config(path)?;
         let autoencoder = path.join(AUTOENCODER);
@@ -125,6 +126,18 @@ impl TrainedPipeline {
     pub fn classes(&self) -> &[String] {
         let told = self.priors.iter().any(|prior| prior.model.config().classes() > 0);
         if told { &self.autoencoder.about.label_names } else { &[] }
+    }
+}
+
+/// Refuses a checkpoint, and a run that is one: they are of another crate.
+///
+/// # Errors
+/// One line that names its kind, and the command that opens it.
+pub fn ensure_own(path: &Path) -> Result<()> {
+    if run::model_file(path).is_file() {
+        training::ensure_opens(path, VqVaeConfig::NAME)
+    } else {
+        Ok(())
     }
 }
 

@@ -20,6 +20,21 @@ pub fn ensure_file(flag: &str, path: &Path) -> Result<(), ConfigError> {
     try_writing(folder).map_err(|error| refuse(format!("in a folder to write to: {error}")))
 }
 
+/// The same for a picture, which is written as PNG whatever its name says.
+///
+/// # Errors
+/// As [`ensure_file`], and for a name that does not end in `.png`.
+pub fn ensure_png(flag: &str, path: &Path) -> Result<(), ConfigError> {
+    ensure_file(flag, path)?;
+    let is_png = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
+    ConfigError::ensure(
+        is_png,
+        flag,
+        path.display(),
+        "a name that ends in .png, as what is written",
+    )
+}
+
 /// Refuses a path that is no folder and that none can be made at.
 ///
 /// # Errors
@@ -63,6 +78,7 @@ mod tests {
             ensure_folder("--out", &path(good))?;
         }
         ensure_file("--out", Path::new("bare-name.png"))?;
+        ensure_png("--out", &path("x.PNG"))?;
         let refusal = |result: Result<(), ConfigError>| {
             let line = result.unwrap_err().to_string();
             assert!(line.starts_with("--out is /") && !line.contains('\n'), "{line}");
@@ -72,6 +88,10 @@ mod tests {
         let line = refusal(ensure_file("--out", &path("none/x.png")));
         assert!(line.starts_with("in a folder that is there, not /"), "{line}");
         assert!(refusal(ensure_file("--out", &path("file/x.png"))).starts_with("in a folder that"));
+        for bad in ["x.jpg", "x"] {
+            let line = refusal(ensure_png("--out", &path(bad)));
+            assert!(line.starts_with("a name that ends in .png"), "{line}");
+        }
         assert!(refusal(ensure_folder("--out", &path("file"))).starts_with("a folder, but /"));
         assert!(refusal(ensure_folder("--out", &path("file/x"))).ends_with("file is a file"));
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "nothing is left behind");

@@ -1,6 +1,6 @@
 //! The `.chr` file: magic, format version, a JSON header, side information, streams.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -72,15 +72,17 @@ impl Header {
         Ok(())
     }
 
-    /// Refuses names that differ in their ending only: restored, one would overwrite the other.
+    /// Refuses names, or paths, that differ in their ending or folder only: restored, one would overwrite the other.
     ///
     /// # Errors
-    /// One line with the second name.
-    pub fn ensure_distinct(names: &[String]) -> Result<()> {
-        let mut seen = BTreeSet::new();
-        for name in names {
-            let stem = Path::new(name).file_stem();
-            ensure!(seen.insert(stem), "two examples would be restored to one name: {name}");
+    /// One line with both.
+    pub fn ensure_distinct(names: &[impl AsRef<Path>]) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for name in names.iter().map(AsRef::as_ref) {
+            if let Some(first) = seen.insert(name.file_stem(), name) {
+                let (first, name) = (first.display(), name.display());
+                bail!("{first} and {name} would be restored to one name");
+            }
         }
         Ok(())
     }
@@ -248,7 +250,7 @@ mod tests {
         let mut archive = archive();
         archive.header.names = vec!["a.png".into(), "a.jpg".into()];
         let error = archive.to_bytes().unwrap_err().to_string();
-        assert_eq!(error, "two examples would be restored to one name: a.jpg");
+        assert_eq!(error, "a.png and a.jpg would be restored to one name");
     }
 
     #[test]

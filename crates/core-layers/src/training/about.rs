@@ -1,12 +1,12 @@
 //! What a checkpoint says of itself.
 
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Architecture, Part, Run};
-use crate::checkpoint::Checkpoint;
+use crate::{checkpoint::Checkpoint, run};
 
 /// What a checkpoint says of itself: its run, its data, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,34 @@ pub struct About<M, D> {
     pub step: u64,
     /// Least validation loss so far, in nats per example, by the weights that evaluation uses.
     pub valid_nats: Option<f64>,
+}
+
+/// Refuses what holds a model of another kind than `wanted`, as far as it can be told: a checkpoint, the folder of a run,
+/// or one whose models lie in folders of their own.
+///
+/// # Errors
+/// One line that names the kind, and the command that opens it.
+pub fn ensure_opens(path: &Path, wanted: &str) -> Result<()> {
+    let mut files = vec![run::model_file(path)];
+    if let Ok(entries) = std::fs::read_dir(path) {
+        let mut parts: Vec<_> = entries.flatten().map(|it| it.path().join(run::MODEL)).collect();
+        parts.sort();
+        files.extend(parts);
+    }
+    let Some(file) = files.iter().find(|file| file.is_file()) else { return Ok(()) };
+    let found = Checkpoint::load(file).ok().and_then(|it| it.metadata.get("architecture").cloned());
+    match found {
+        Some(other) if other != wanted => {
+            bail!(foreign("is of", &path.display(), &other, wanted))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn foreign(verb: &str, path: &dyn Display, other: &str, wanted: &str) -> String {
+    format!(
+        "{path}: {verb} {other}, this command opens those of {wanted}; try `chainrule {other} info {path}`"
+    )
 }
 
 impl<M: Architecture, D: Part> About<M, D> {
@@ -47,9 +75,7 @@ impl<M: Architecture, D: Part> About<M, D> {
         let wanted = M::NAME;
         match checkpoint.metadata.get("architecture") {
             Some(found) if found == wanted => {}
-            Some(other) => {
-                bail!("{path}: is a model of kind {other:?}, this program reads {wanted:?}")
-            }
+            Some(other) => bail!(foreign("holds a model of", &path, other, wanted)),
             None => {
                 bail!("{path}: does not say what model it holds (no metadata \"architecture\")")
             }

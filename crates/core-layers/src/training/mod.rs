@@ -11,7 +11,7 @@ mod state;
 mod trained;
 mod window;
 
-pub use about::About;
+pub use about::{About, ensure_opens};
 pub use config::TrainConfig;
 pub use report::{Ending, Report, watch};
 pub use run::{Architecture, Part, Run};

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tch::{Device, nn};
 
-use super::{About, Architecture, Part};
+use super::{About, Architecture, Part, ensure_opens};
 use crate::{
     ConfigError,
     checkpoint::{Checkpoint, Weights},
@@ -45,6 +45,9 @@ impl<N: Network, D: Part> Trained<N, D> {
     /// # Errors
     /// One line on a file that is missing, foreign, corrupt, or does not fit its own configuration.
     pub fn load(path: &Path, weights: Weights, device: Device) -> Result<Self> {
+        if path.is_dir() {
+            ensure_opens(path, N::Config::NAME)?;
+        }
         let path = run::model_file(path);
         let checkpoint = Checkpoint::load(&path)?;
         let about = About::<N::Config, D>::read(&checkpoint, &path)?;

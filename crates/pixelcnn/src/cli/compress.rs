@@ -54,6 +54,7 @@ pub struct CompressArgs {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     cli::ensure_file("--out", &args.out)?;
+    Header::ensure_distinct(&args.images)?;
     let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;
     let chosen = args.class.as_deref().map(|text| class(text, &trained)).transpose()?;

@@ -45,7 +45,7 @@ impl DrawArgs {
     /// [`ConfigError`] naming the first bad one.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.config.validate()?;
-        self.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
+        self.out.iter().try_for_each(|path| cli::ensure_png("--out", path))?;
         self.npy.iter().try_for_each(|path| cli::ensure_file("--npy", path))?;
         ConfigError::ensure(
             (1..=1 << 20).contains(&self.count),

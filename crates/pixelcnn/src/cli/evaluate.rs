@@ -85,7 +85,7 @@ pub struct EvaluateArgs {
 
 /// Runs `evaluate`.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
-    args.heat_map.iter().try_for_each(|path| cli::ensure_file("--heat-map", path))?;
+    args.heat_map.iter().try_for_each(|path| cli::ensure_png("--heat-map", path))?;
     let (mut trained, device) = load(&args.model)?;
     let dataset = args.images.load(&trained)?;
     let images = dataset.split(args.images.split);

@@ -6,7 +6,7 @@ use core_layers::{
     ConfigError,
     overrides::{Overrides, StartArgs},
     run::RunFolder,
-    training::{self, Ending, TrainConfig},
+    training::{self, Architecture as _, Ending, TrainConfig},
 };
 
 use crate::{
@@ -38,6 +38,7 @@ pub struct TrainArgs {
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     args.start.validate()?;
+    args.start.resume.iter().try_for_each(|run| training::ensure_opens(run, ModelConfig::NAME))?;
     let mut run = args.start()?;
     if args.start.resume.is_none() {
         let wanted = run.model.image().clone();
@@ -103,6 +104,9 @@ pub(super) fn fit_to_data(run: &mut Run) -> Result<()> {
         && config.classes > 0
     {
         config.classes = dataset.label_names.len() as i64;
+        if run.data.limit == 0 {
+            dataset.ensure_every_class()?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use core_layers::{
     ConfigError,
     dataset::{FileDigest, Split, data_hash},
@@ -122,6 +122,28 @@ impl Dataset {
             entropy_nats,
             redraw,
         }
+    }
+
+    /// Refuses a class that no training image is of: nothing could be learnt of it.
+    ///
+    /// # Errors
+    /// One line with the class, and how many images of it the other splits hold.
+    pub fn ensure_every_class(&self) -> Result<()> {
+        let count = |images: &Images, class: u32| {
+            images.labels.iter().flatten().filter(|&&label| label == class).count()
+        };
+        let all = (0..self.label_names.len() as u32).map(|class| {
+            (class, [&self.train, &self.valid, &self.test].map(|images| count(images, class)))
+        });
+        for (class, [train, valid, test]) in all {
+            ensure!(
+                train > 0,
+                "{}: the class {} has no training image ({valid} valid, {test} test); add some, or leave the class out",
+                self.name,
+                self.label_names[class as usize]
+            );
+        }
+        Ok(())
     }
 
     /// The images of a split.

@@ -217,9 +217,23 @@ fn images(entries: &[Entry], split: Split, label_names: &[String], grey: bool) -
         let class = entry.class.as_ref()?;
         label_names.binary_search(class).ok().map(|label| label as u32)
     };
-    let base = |entry: &&Entry| entry.path.rsplit('/').next().unwrap_or_default().to_owned();
     let labels = if label_names.is_empty() { None } else { chosen.iter().map(label).collect() };
-    Images { names: chosen.iter().map(base).collect(), ..Images::new(levels, labels) }
+    Images { names: names(&chosen), ..Images::new(levels, labels) }
+}
+
+/// What pictures are called: base names where they differ, `CLASS-x.png` where classes hold the same ones.
+fn names(entries: &[&Entry]) -> Vec<String> {
+    let base = |entry: &&Entry| entry.path.rsplit('/').next().unwrap_or_default().to_owned();
+    let bases: Vec<String> = entries.iter().map(base).collect();
+    let stems: BTreeSet<_> = bases.iter().map(|base| Path::new(base).file_stem()).collect();
+    if stems.len() == bases.len() {
+        return bases;
+    }
+    let of_class = |(entry, base): (&&Entry, String)| match &entry.class {
+        Some(class) => format!("{class}-{base}"),
+        None => base,
+    };
+    entries.iter().zip(bases).map(of_class).collect()
 }
 
 #[cfg(test)]
@@ -261,7 +275,9 @@ mod tests {
             .collect();
         seen.sort_unstable();
         assert_eq!(seen, [(20, 1), (21, 0)]);
-        assert_eq!(data.test.names, ["x.png", "x.png"]);
+        let mut names = data.test.names;
+        names.sort();
+        assert_eq!(names, ["cat-x.png", "dog-x.png"]);
         assert_eq!(loaded(folder.path(), 2, true)?.train.levels.shape(), [2, 2, 2, 1]);
 
         picture(folder.path(), "train/y.png", 4, 1)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use core_layers::{
-    cli::{ModelArgs, ensure_file},
+    cli::{ModelArgs, ensure_png},
     dataset::Split,
     run::{METRICS, Ticker},
 };
@@ -44,7 +44,7 @@ pub struct CodebookArgs {
 
 /// Runs `codebook`.
 pub(super) fn run(args: &CodebookArgs) -> Result<()> {
-    args.out.iter().try_for_each(|path| ensure_file("--out", path))?;
+    args.out.iter().try_for_each(|path| ensure_png("--out", path))?;
     let (trained, device) = load(&args.model)?;
     let config = trained.autoencoder.model.config();
     let images = data::load(&trained.pipeline.data)?.split(args.split).clone();

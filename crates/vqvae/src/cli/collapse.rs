@@ -7,8 +7,9 @@ use clap::Args;
 use core_layers::{
     ConfigError,
     checkpoint::Weights,
+    cli::ensure_folder,
     plot::{Chart, Series},
-    run::Progress,
+    run::{Progress, RunFolder},
     sampling::{Draws, SamplingConfig},
     training::{self, Ending, TrainConfig},
 };
@@ -37,6 +38,9 @@ pub struct CollapseArgs {
     /// Folder of the table's pictures.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Delete what an earlier collapse made in `--out`.
+    #[arg(long)]
+    overwrite: bool,
     /// digits, mnist, or anything else that `train --data` takes.
     #[arg(long, default_value = "digits")]
     data: String,
@@ -68,6 +72,7 @@ const SHOWN: usize = 12;
 /// Runs `collapse`.
 pub(super) fn run(args: &CollapseArgs) -> Result<()> {
     ConfigError::ensure(args.num_steps >= 1, "--num-steps", args.num_steps, "at least 1")?;
+    ensure_folder("--out", &args.out)?;
     let mut pipeline = preset("demo").context("there is no preset demo")?;
     pipeline.data = DataConfig { data: args.data.clone(), ..pipeline.data };
     let dataset = data::load(&pipeline.data)?;
@@ -83,7 +88,7 @@ pub(super) fn run(args: &CollapseArgs) -> Result<()> {
         ..pipeline.train
     };
     pipeline.validate()?;
-    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let _folder = RunFolder::create(&args.out, args.overwrite)?; // locked until the end
     let rows = [
         vae(&pipeline, &dataset, false, args.quiet)?,
         vae(&pipeline, &dataset, true, args.quiet)?,

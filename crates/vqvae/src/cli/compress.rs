@@ -72,6 +72,7 @@ pub struct CompressArgs {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     ensure_file("--out", &args.out)?;
+    Header::ensure_distinct(&args.images)?;
     let (trained, device) = load_with_priors(&args.model)?;
     let config = trained.autoencoder.model.config();
     let mut images = match (args.split, args.images.as_slice()) {

@@ -88,7 +88,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             "split": args.split.name(),
             "examples": images.len(),
             "dims": config.dims(),
-            "weights": trained.autoencoder.weights.name(),
+            "weights": weights(&trained),
             "reconstruction": mean(&done.losses),
             "reconstruction_unit": config.reconstruction.unit(),
             "psnr_db": done.psnr(),
@@ -126,6 +126,15 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The weights that were taken: `raw` or `ema`, or both where the autoencoder has no averages and its priors do.
+fn weights(trained: &TrainedPipeline) -> String {
+    let first = trained.autoencoder.weights.name();
+    match trained.priors.iter().map(|it| it.weights.name()).find(|&it| it != first) {
+        Some(other) => format!("{first} (autoencoder), {other} (priors)"),
+        None => first.into(),
+    }
 }
 
 /// The first `limit` images; 0 takes all.

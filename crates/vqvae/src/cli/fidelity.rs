@@ -7,7 +7,7 @@ use clap::Args;
 use core_layers::{
     ConfigError,
     checkpoint::Weights,
-    cli::{ModelArgs, ensure_file},
+    cli::{ModelArgs, ensure_png},
     plot::{Chart, Series},
     run::{MODEL, Ticker},
     sampling::{Draws, SamplingConfig},
@@ -123,7 +123,7 @@ struct Point {
 pub(super) fn run(args: &FidelityArgs) -> Result<()> {
     ConfigError::ensure((10..=4096).contains(&args.each), "--each", args.each, "10 to 4096")?;
     args.config.validate()?;
-    args.out.iter().try_for_each(|path| ensure_file("--out", path))?;
+    args.out.iter().try_for_each(|path| ensure_png("--out", path))?;
     let (trained, device) = load_with_priors(&args.model)?;
     let classes = trained.classes().len();
     ensure!(classes > 0, "the priors are told no class: there is nothing to be faithful to");

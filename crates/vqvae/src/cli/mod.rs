@@ -14,7 +14,7 @@ mod sample;
 mod train;
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Arg, Subcommand};
 use core_layers::cli::{DecompressArgs, DemoArgs, InfoArgs, ModelArgs};
 use tch::Device;
 
@@ -26,31 +26,46 @@ pub enum Command {
     /// Fit an autoencoder to images, and priors to its codes: all stages, or one.
     Train(Box<train::TrainArgs>),
     /// Send images through their codes and back.
+    #[command(mut_args(run_folder))]
     Reconstruct(reconstruct::ReconstructArgs),
     /// Draw images: codes from the priors, top down, and pictures of them.
+    #[command(mut_args(run_folder))]
     Sample(sample::SampleArgs),
     /// Draw endings of an image whose top rows are given.
+    #[command(mut_args(run_folder))]
     Complete(sample::CompleteArgs),
     /// How well images come back and how probable their codes are.
+    #[command(mut_args(run_folder))]
     Evaluate(evaluate::EvaluateArgs),
     /// The codebook's doctor: usage, perplexity, dead codes, nearest distances, a picture of every code.
+    #[command(mut_args(run_folder))]
     Codebook(codebook::CodebookArgs),
     /// Rejection sampling by a classifier: fidelity against diversity.
+    #[command(mut_args(run_folder))]
     Fidelity(fidelity::FidelityArgs),
     /// Why codes: a VAE with a `PixelCNN` for its decoder forgets its latent.
     Collapse(collapse::CollapseArgs),
     /// Write images to a .chr file as codes, with loss.
+    #[command(mut_args(run_folder))]
     Compress(compress::CompressArgs),
     /// Restore the pictures of a .chr file.
     #[command(after_help = "Example:\n  vqvae decompress runs/vq ab.chr --out restored")]
+    #[command(mut_args(run_folder))]
     Decompress(DecompressArgs),
     /// Check that the priors keep the laws that their probabilities rest on.
+    #[command(mut_args(run_folder))]
     Audit(audit::AuditArgs),
     /// Describe a run or a preset.
     #[command(after_help = "Example:\n  vqvae info --preset demo --json\n  vqvae info runs/vq")]
+    #[command(mut_args(run_folder))]
     Info(InfoArgs),
     /// Train on the embedded digits, show reconstructions, codes and samples: what runs where no command is given.
     Demo(DemoArgs),
+}
+
+/// What MODEL is in this crate, whose models are several files each.
+fn run_folder(arg: Arg) -> Arg {
+    if arg.get_id() == "model" { arg.help("A run folder") } else { arg }
 }
 
 /// Carries out `command`, or the demo.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use core_layers::{
     ConfigError,
-    cli::{ModelArgs, ensure_file},
+    cli::{ModelArgs, ensure_file, ensure_png},
     dataset::Split,
 };
 use ndarray::Array4;
@@ -52,7 +52,7 @@ pub struct ReconstructArgs {
 /// Runs `reconstruct`.
 pub(super) fn run(args: &ReconstructArgs) -> Result<()> {
     ConfigError::ensure((1..=4096).contains(&args.count), "--count", args.count, "1 to 4096")?;
-    ensure_file("--out", &args.out)?;
+    ensure_png("--out", &args.out)?;
     args.npy.iter().try_for_each(|path| ensure_file("--npy", path))?;
     let device = args.model.open()?;
     let path = &args.model.model;

@@ -22,7 +22,7 @@ use crate::{
     config::{PRESETS, Pipeline, preset},
     data::Codes,
     train::{PriorStage, extract_codes, stage_folder, train_autoencoder, train_classifier},
-    trained::{AUTOENCODER, CODES, TrainedAutoencoder, TrainedPipeline, prior_folder},
+    trained::{AUTOENCODER, CODES, TrainedAutoencoder, TrainedPipeline, ensure_own, prior_folder},
 };
 
 /// A part of the pipeline.
@@ -75,6 +75,8 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         args.stage.to_possible_value().map_or_else(String::new, |it| it.get_name().to_owned()),
         "all, autoencoder or classifier without --resume",
     )?;
+    args.start.validate()?;
+    args.start.resume.iter().try_for_each(|run| ensure_own(run))?;
     let mut pipeline = args.pipeline()?;
     pipeline.data.validate()?;
     let dataset = data::load(&pipeline.data)?;
@@ -82,6 +84,10 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
         fit_to_data(&mut pipeline, &dataset);
     }
     pipeline.validate()?;
+    let told = pipeline.priors.iter().any(|prior| prior.class_conditional);
+    if pipeline.data.limit == 0 && (told || args.stage == Stage::Classifier) {
+        dataset.ensure_every_class()?;
+    }
     let folder = args.start.folder()?;
     let path = folder.path();
     write_atomic(&path.join(CONFIG), serde_json::to_string_pretty(&pipeline)?.as_bytes())?;

@@ -11,7 +11,8 @@ use pixelcnn::data::DataConfig;
 use super::{Pipeline, PriorConfig, Reconstruction, VqVaeConfig};
 
 /// The name of every preset.
-pub const PRESETS: [&str; 6] = ["demo", "mnist", "emoji", "photos", "photos-64", "emoji-64"];
+pub const PRESETS: [&str; 7] =
+    ["demo", "mnist", "emoji", "photos", "cifar10", "photos-64", "emoji-64"];
 
 /// The preset of that name. Shape, levels and classes are those of the images once they are read.
 pub fn preset(name: &str) -> Option<Pipeline> {
@@ -20,6 +21,7 @@ pub fn preset(name: &str) -> Option<Pipeline> {
         "mnist" => mnist(),
         "emoji" => pictures("emoji", 32, &[4], true),
         "photos" => pictures("photos", 32, &[4], false),
+        "cifar10" => pictures("cifar10", 32, &[4], true),
         "photos-64" => pictures("photos", 64, &[4, 2], false),
         "emoji-64" => pictures("emoji", 64, &[4, 2], true),
         _ => return None,
@@ -104,7 +106,7 @@ fn mnist() -> Pipeline {
     }
 }
 
-/// RGB pictures of a side; the configuration of sonnet's example (10,000 steps of 32, hidden 128, K 512, D 64).
+/// RGB pictures of a side (of CIFAR-10, a folder to be named with `--data`); the configuration of sonnet's example (10,000 steps of 32, hidden 128, K 512, D 64).
 fn pictures(data: &str, side: u32, factors: &[i64], classes: bool) -> Pipeline {
     let top = PriorConfig { attention_every: 3, ..prior(96, &[1, 1, 1, 1, 1, 1], classes) };
     let bottom = prior(64, &[1, 2, 1, 2, 1], classes);

@@ -51,7 +51,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         args.model.precision,
         "f32: an audit holds exact engines to the full pass",
     )?;
-    args.out.iter().try_for_each(|path| cli::ensure_file("--out", path))?;
+    args.out.iter().try_for_each(|path| cli::ensure_png("--out", path))?;
     let (trained, device) = load(&args.model)?;
     let model = &trained.model;
     let (laws, seen) = laws(model, device, args)?;

@@ -114,11 +114,10 @@ impl DrawArgs {
             let fits = seconds > 0. && seconds <= 3600.;
             ConfigError::ensure(fits, "--seconds", seconds, "above 0 and at most 3600")?;
         }
-        for (flag, path) in
-            [("--out", &self.out), ("--spectrogram", &self.spectrogram), ("--npy", &self.npy)]
-        {
+        for (flag, path) in [("--out", &self.out), ("--npy", &self.npy)] {
             path.iter().try_for_each(|path| cli::ensure_file(flag, path))?;
         }
+        self.spectrogram.iter().try_for_each(|path| cli::ensure_png("--spectrogram", path))?;
         let wanted =
             stream || self.out.is_some() || self.npy.is_some() || self.spectrogram.is_some();
         let rule =

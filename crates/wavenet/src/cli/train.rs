@@ -7,11 +7,11 @@ use core_layers::{
     dataset::Split,
     overrides::{Overrides, StartArgs},
     run::RunFolder,
-    training::{self, Ending, TrainConfig},
+    training::{self, Architecture as _, Ending, TrainConfig},
 };
 
 use crate::{
-    config::{PRESETS, Run, preset},
+    config::{PRESETS, Run, WaveNetConfig, preset},
     data::{self, DataConfig},
     train::train,
 };
@@ -39,6 +39,10 @@ pub struct TrainArgs {
 /// Runs `train`.
 pub(super) fn run(args: &TrainArgs) -> Result<()> {
     args.start.validate()?;
+    args.start
+        .resume
+        .iter()
+        .try_for_each(|run| training::ensure_opens(run, WaveNetConfig::NAME))?;
     let mut run = args.start()?;
     if args.start.resume.is_none() {
         for line in fit_to_data(&mut run)? {
