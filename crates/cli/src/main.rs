@@ -29,6 +29,11 @@ enum Model {
         #[command(subcommand)]
         command: Option<vqvae::cli::Command>,
     },
+    /// Text, one token at a time: GPT-2, GPT-3 and LLaMA.
+    Gpt {
+        #[command(subcommand)]
+        command: Option<gpt::cli::Command>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -36,5 +41,6 @@ fn main() -> ExitCode {
         Model::Pixelcnn { command } => pixelcnn::cli::run(command),
         Model::Wavenet { command } => wavenet::cli::run(command),
         Model::Vqvae { command } => vqvae::cli::run(command),
+        Model::Gpt { command } => gpt::cli::run(command),
     })
 }

@@ -16,6 +16,7 @@ pub mod codec;
 pub mod conv;
 pub mod dataset;
 pub mod device;
+pub mod encoded;
 pub mod error;
 pub mod fetched;
 pub mod kernels;

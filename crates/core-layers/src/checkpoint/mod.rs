@@ -6,6 +6,7 @@
 mod atomic;
 mod error;
 mod hash;
+mod mapped;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use tch::{Kind, Tensor};
 pub use atomic::{UNFINISHED, replace, write_atomic};
 pub use error::CheckpointError;
 pub use hash::{hex, sha256, sha256_file};
+pub use mapped::map_file;
 pub use weights::Weights;
 
 /// The version of the names and meanings in a checkpoint; a reader takes no other.

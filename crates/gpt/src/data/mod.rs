@@ -1,0 +1,1 @@
+//! Text as files of tokens, and batches of them.

@@ -1,0 +1,1 @@
+//! The training loop: maximum likelihood by `AdamW`, written out.
