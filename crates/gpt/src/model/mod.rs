@@ -13,7 +13,7 @@ mod feed_forward;
 mod linear;
 mod parameters;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod texts;
 
 pub(crate) use attention::Heads;
