@@ -11,14 +11,15 @@ use constriction::stream::{
 use super::{Decoder, Encoder};
 use crate::{
     autoregressive::Conditional,
-    categorical::{Categorical, PRECISION as OF_TABLES},
-    logistics::{DiscretisedMixture, Mixture, PRECISION as OF_MIXTURES},
+    categorical::{Categorical, PRECISION as OF_TABLES, WIDE_PRECISION as OF_WIDE_TABLES},
+    logistics::{DiscretisedMixture, MAX_TABLE_LEVELS, Mixture, PRECISION as OF_MIXTURES},
 };
 
 /// Codes symbols by whatever a stepper wrote; holds the scratch space.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
-    table: Table,
+    table: Table<OF_TABLES>,
+    wide_table: Table<OF_WIDE_TABLES>,
     mixture: DiscretisedMixture,
     logits: Vec<f32>,
 }
@@ -38,6 +39,9 @@ impl Symbols {
         let coded = if let Some(mixture) = conditional.wide_mixture(row) {
             self.set_mixture(mixture)?;
             coder.encode_symbol(symbol, &self.mixture).is_ok()
+        } else if conditional.levels() > MAX_TABLE_LEVELS {
+            self.wide_table.set(conditional.logits(row, &mut self.logits))?;
+            coder.encode_symbol(symbol, &self.wide_table).is_ok()
         } else {
             self.table.set(conditional.logits(row, &mut self.logits))?;
             coder.encode_symbol(symbol, &self.table).is_ok()
@@ -59,6 +63,9 @@ impl Symbols {
         let symbol = if let Some(mixture) = conditional.wide_mixture(row) {
             self.set_mixture(mixture)?;
             coder.decode_symbol(&self.mixture).ok()
+        } else if conditional.levels() > MAX_TABLE_LEVELS {
+            self.wide_table.set(conditional.logits(row, &mut self.logits))?;
+            coder.decode_symbol(&self.wide_table).ok()
         } else {
             self.table.set(conditional.logits(row, &mut self.logits))?;
             coder.decode_symbol(&self.table).ok()
@@ -76,30 +83,30 @@ fn not_a_number() -> anyhow::Error {
     anyhow!("the model gives a probability that is not a number")
 }
 
-/// Integer frequencies of every level.
+/// Integer frequencies of every level, `2^P` in all.
 #[derive(Debug, Default)]
-struct Table {
+struct Table<const P: usize> {
     categorical: Categorical,
     counts: Vec<u32>,
 }
 
-impl Table {
+impl<const P: usize> Table<P> {
     fn set(&mut self, logits: &[f32]) -> Result<()> {
         self.categorical.set(logits);
         if !self.categorical.is_finite() {
             return Err(not_a_number());
         }
-        self.categorical.frequencies(&mut self.counts);
+        self.categorical.frequencies(P, &mut self.counts);
         Ok(())
     }
 }
 
-impl EntropyModel<OF_TABLES> for Table {
+impl<const P: usize> EntropyModel<P> for Table<P> {
     type Symbol = u32;
     type Probability = u32;
 }
 
-impl EncoderModel<OF_TABLES> for Table {
+impl<const P: usize> EncoderModel<P> for Table<P> {
     fn left_cumulative_and_probability(
         &self,
         symbol: impl Borrow<u32>,
@@ -110,7 +117,7 @@ impl EncoderModel<OF_TABLES> for Table {
     }
 }
 
-impl DecoderModel<OF_TABLES> for Table {
+impl<const P: usize> DecoderModel<P> for Table<P> {
     fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
         let mut left = 0;
         for (symbol, &count) in self.counts.iter().enumerate() {
@@ -123,7 +130,7 @@ impl DecoderModel<OF_TABLES> for Table {
             }
             left += count;
         }
-        unreachable!("frequencies sum to 2^PRECISION, which a quantile is below")
+        unreachable!("frequencies sum to 2^P, which a quantile is below")
     }
 }
 

@@ -1,1 +1,5 @@
 //! The decoder in libtorch operations.
+
+mod context;
+
+pub use context::TextContext;

@@ -1,5 +1,8 @@
 //! Reading and writing text: sessions over a decoder, and what draws from them.
 
+pub mod codec;
+pub mod exact;
 mod session;
 
+pub use exact::ExactEngine;
 pub use session::{Decode, Session};
