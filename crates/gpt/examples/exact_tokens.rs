@@ -4,7 +4,10 @@
 use std::time::Instant;
 
 use core_layers::{
-    Conditional, Engine as _, categorical::Categorical, encoded::Encoded, kernels::exact::{Kernel, Variant},
+    Conditional, Engine as _,
+    categorical::Categorical,
+    encoded::Encoded,
+    kernels::exact::{Kernel, Variant},
     random,
 };
 use gpt::{
@@ -115,8 +118,9 @@ fn decoder(layers: i64, d_model: i64, heads: i64, vocabulary: i64) -> DecoderCon
 fn random_weights(config: &DecoderConfig) -> Weights {
     let of = |(index, (name, (rows, columns))): (usize, (String, (i64, i64)))| {
         let mut uniforms = random::generator(1, "weights", index as u64);
-        let values: Vec<f32> =
-            (0..rows * columns).map(|_| random::uniform(&mut uniforms) as f32 * 0.1 - 0.05).collect();
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|_| random::uniform(&mut uniforms) as f32 * 0.1 - 0.05)
+            .collect();
         (name, Encoded::from_f32(rows as usize, columns as usize, &values))
     };
     Weights(names(config).into_iter().enumerate().map(of).collect())

@@ -126,10 +126,7 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
 pub(super) fn rivals(bytes: &[u8]) -> Result<Vec<(&'static str, usize)>> {
     let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 9);
     std::io::Write::write_all(&mut xz, bytes)?;
-    Ok(vec![
-        ("xz -9", xz.finish()?.len()),
-        ("zstd -19", zstd::encode_all(bytes, 19)?.len()),
-    ])
+    Ok(vec![("xz -9", xz.finish()?.len()), ("zstd -19", zstd::encode_all(bytes, 19)?.len())])
 }
 
 /// Runs `decompress`.

@@ -111,18 +111,22 @@ impl TextCodec<'_> {
     ///
     /// # Errors
     /// One line on what is wrong with the bytes, or that they were made with another model.
-    pub fn decompress(&self, bytes: &[u8], tick: &(dyn Fn(usize) + Sync)) -> Result<(String, Vec<u8>)> {
+    pub fn decompress(
+        &self,
+        bytes: &[u8],
+        tick: &(dyn Fn(usize) + Sync),
+    ) -> Result<(String, Vec<u8>)> {
         let archive = Archive::of_model(bytes, self.hash, self.coding())?;
         let tokens = self.announced(&archive)?;
         let parts = Parts::of(tokens);
         let engine = self.engine.with_length(parts.longest());
         let context = TextContext::of(parts.lengths.iter().copied());
         let (streams, sizes) = (&archive.streams, &parts.streams);
-        let symbols =
-            codec::decode_streams(&engine, &context, streams, sizes, self.threads, tick)?;
+        let symbols = codec::decode_streams(&engine, &context, streams, sizes, self.threads, tick)?;
         let rows = symbols.outer_iter().zip(&parts.lengths);
-        let tokens: Vec<u32> =
-            rows.flat_map(|(row, &length)| row.iter().take(length).copied().collect::<Vec<_>>()).collect();
+        let tokens: Vec<u32> = rows
+            .flat_map(|(row, &length)| row.iter().take(length).copied().collect::<Vec<_>>())
+            .collect();
         archive.header.ensure_checksum(tokens.iter().copied())?;
         let bytes = tokens.iter().flat_map(|&token| self.tokenizer.spelling(token)).copied();
         Ok((archive.header.names[0].clone(), bytes.collect()))

@@ -91,7 +91,10 @@ fn a_file_of_another_model_is_refused() {
     let file = subject.compress(b"abc");
     other.hash = "0".repeat(64);
     let error = other.codec().decompress(&file, &|_| {}).unwrap_err().to_string();
-    assert!(error.starts_with("was compressed with the model ") && !error.contains('\n'), "{error}");
+    assert!(
+        error.starts_with("was compressed with the model ") && !error.contains('\n'),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,14 +1,12 @@
 //! A decoder's weights in f32, in the order in which the kernels read them.
 
-use std::f64::consts::TAU;
-
 use core_layers::{
     encoded::Encoded,
-    kernels::exact::{Kernel, Packed, Rotations, Tap, rotary_frequencies},
+    kernels::exact::{Kernel, Packed, Rotations, Tap},
 };
 
 use crate::{
-    config::{DecoderConfig, Norm, Positions, Scaling},
+    config::{DecoderConfig, FeedForward, Norm, Positions},
     weights::Weights,
 };
 
@@ -129,7 +127,7 @@ impl Plan {
                 let names: Vec<String> = parts.iter().map(|part| name(part)).collect();
                 Linear::new(weights, &names, config.biases)
             };
-            let is_gated = config.feed_forward == crate::config::FeedForward::SwiGlu;
+            let is_gated = config.feed_forward == FeedForward::SwiGlu;
             let up: &[&str] = &["feed_forward.gate", "feed_forward.up"];
             Layer {
                 attention_norm: Scale::new(weights, &name("attention_norm"), config),
@@ -143,15 +141,11 @@ impl Plan {
         };
         let learned = config.positions == Positions::Learned;
         let head = if config.tied { "embedding.weight" } else { "head.weight" };
-        let rotations = match config.positions {
-            Positions::Learned => None,
-            Positions::Rope { theta, scaling } => {
-                let frequencies = rotary_frequencies(theta, config.d_head as usize);
-                let mut rotations = Rotations::new(stretched(frequencies, scaling));
-                rotations.reach(config.context as usize);
-                Some(rotations)
-            }
-        };
+        let rotations = config.frequencies().map(|frequencies| {
+            let mut rotations = Rotations::new(frequencies);
+            rotations.reach(config.context as usize);
+            rotations
+        });
         Self {
             config: config.clone(),
             embedding: weights.of("embedding.weight").clone(),
@@ -160,58 +154,6 @@ impl Plan {
             layers: (0..config.layers).map(layer).collect(),
             norm: Scale::new(weights, "norm", config),
             head: Linear::of(vec![weights.of(head)]),
-        }
-    }
-}
-
-/// Angles a position as `scaling` changes them.
-fn stretched(mut frequencies: Vec<f64>, scaling: Scaling) -> Vec<f64> {
-    match scaling {
-        Scaling::None => {}
-        Scaling::Linear { factor } => frequencies.iter_mut().for_each(|it| *it /= factor),
-        Scaling::Llama3 {
-            factor,
-            low_frequency_factor: low,
-            high_frequency_factor: high,
-            original_context,
-        } => {
-            for frequency in &mut frequencies {
-                let waves = original_context as f64 * *frequency / TAU; // in the original context
-                let kept = ((waves - low) / (high - low)).clamp(0., 1.);
-                *frequency *= kept + (1. - kept) / factor;
-            }
-        }
-    }
-    frequencies
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stretching_keeps_fast_angles_and_divides_slow_ones() {
-        let plain = rotary_frequencies(5e5, 128);
-        assert_eq!(stretched(plain.clone(), Scaling::None), plain);
-        let linear = stretched(plain.clone(), Scaling::Linear { factor: 4. });
-        assert!(linear.iter().zip(&plain).all(|(a, b)| *a == b / 4.));
-        let scaling = Scaling::Llama3 {
-            factor: 8.,
-            low_frequency_factor: 1.,
-            high_frequency_factor: 4.,
-            original_context: 8192,
-        };
-        let found = stretched(plain.clone(), scaling);
-        for (found, plain) in found.iter().zip(&plain) {
-            let wavelength = TAU / plain;
-            let share = found / plain;
-            if wavelength < 8192. / 4. {
-                assert_eq!(share, 1.);
-            } else if wavelength > 8192. {
-                assert_eq!(share, 0.125);
-            } else {
-                assert!((0.125..=1.).contains(&share), "{share}");
-            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The engine's laws: one text, one set of bits, however it is read.
 
 use core_layers::{Conditional, encoded::Encoded, random};
+use tch::{Device, Tensor};
 
 use super::*;
 use crate::{
     config::{Attention, FeedForward, Norm, Positions, Scaling},
+    model::Decoder,
     weights::names,
 };
 
@@ -216,4 +218,21 @@ fn the_bits_are_those_that_written_files_rely_on() {
 fn a_row_longer_than_the_context_is_refused() {
     let config = llama();
     whole(&engines(&config)[0], &random_tokens(&config, 1, 25));
+}
+
+#[test]
+fn the_engine_is_the_decoder_within_1e_4() {
+    for config in configurations() {
+        let weights = random_weights(&config, 1);
+        let decoder = Decoder::load(&config, &weights, Device::Cpu).unwrap();
+        let tokens = random_tokens(&config, 2, 24);
+        let read: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+        let read = Tensor::from_slice(&read).unsqueeze(0);
+        let logits = tch::no_grad(|| decoder.forward(&read, false)).view(-1);
+        let wanted: Vec<f32> = Vec::try_from(logits).unwrap();
+        let found = whole(&engines(&config)[0], &tokens);
+        let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+        assert!(worst < 1e-4 && found.len() == wanted.len(), "{worst}");
+        assert!(wanted.iter().any(|it| it.abs() > 1.), "logits worth comparing");
+    }
 }
