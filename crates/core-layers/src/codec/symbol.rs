@@ -161,3 +161,42 @@ impl DecoderModel<OF_MIXTURES> for DiscretisedMixture {
         (symbol, left, NonZeroU32::new(count).expect("cumulated frequencies rise"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn very_many_levels_take_next_to_nothing_from_the_likely_one() -> Result<()> {
+        let mut logits = vec![0.; 50_000];
+        logits[7] = 50_000f32.ln(); // half of all
+        let mut table = Table::<OF_WIDE_TABLES>::default();
+        table.set(&logits)?;
+        let (left, count) = table.left_cumulative_and_probability(7).context("level 7")?;
+        let share = f64::from(count.get()) / f64::from(1 << OF_WIDE_TABLES);
+        assert!((share - 0.5).abs() < 1e-4, "{share}");
+        for quantile in [left, left + count.get() - 1] {
+            assert_eq!(table.quantile_function(quantile), (7, left, count));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn symbols_of_very_many_levels_come_back() -> Result<()> {
+        let mut conditional = Conditional::default();
+        for (level, logit) in conditional.reset(1, 5000).iter_mut().enumerate() {
+            *logit = (level % 13) as f32;
+        }
+        let (mut coder, mut symbols) = (Encoder::new(), Symbols::default());
+        let text = [4999, 0, 4096, 12, 12];
+        for symbol in text {
+            symbols.encode(symbol, &conditional, 0, &mut coder)?;
+        }
+        let words = coder.into_compressed().expect("a vector takes every word");
+        let mut coder = Decoder::from_compressed(words).expect("a vector can be read");
+        for symbol in text {
+            assert_eq!(symbols.decode(&conditional, 0, &mut coder)?, symbol);
+        }
+        Ok(())
+    }
+}

@@ -60,8 +60,11 @@ impl TextCodec<'_> {
             back.eq(bytes),
             "{shown}: this model cannot hold it: its tokens spell something else"
         );
-        let beyond = tokens.iter().find(|&&token| token as usize >= self.engine.vocabulary());
-        ensure!(beyond.is_none(), "{shown}: token {beyond:?} is beyond the model's vocabulary");
+        let (most, vocabulary) = (tokens.iter().max(), self.engine.vocabulary());
+        ensure!(
+            most.is_none_or(|&token| (token as usize) < vocabulary),
+            "{shown}: this model cannot hold it: it has {vocabulary} tokens, its tokenizer more"
+        );
         ensure!(
             tokens.len() <= MAX_TOKENS,
             "{shown}: {} tokens are more than the {MAX_TOKENS} of one file",

@@ -40,7 +40,7 @@ impl Pass {
     pub(super) fn run(&mut self, plan: &Plan, kernel: &Kernel, rows: &mut [Row], items: &[Item]) {
         self.embed(plan, kernel, rows, items);
         for (index, layer) in plan.layers.iter().enumerate() {
-            self.attend(plan, layer, kernel, items, |row| &mut rows[row][index]);
+            self.attend(plan, index, kernel, rows, items);
             self.feed_forward(plan, layer, kernel);
         }
     }
@@ -64,14 +64,15 @@ impl Pass {
     }
 
     /// Adds what attention reads, to the stream and the keys and values of this layer to the past of each row.
-    fn attend<'r>(
+    fn attend(
         &mut self,
         plan: &Plan,
-        layer: &Layer,
+        index: usize,
         kernel: &Kernel,
+        rows: &mut [Row],
         items: &[Item],
-        mut past: impl FnMut(usize) -> &'r mut TextPast,
     ) {
+        let layer = &plan.layers[index];
         let (query, key) = (plan.config.d_query() as usize, plan.config.d_key() as usize);
         let normed = sized(&mut self.normed, self.stream.len());
         layer.attention_norm.apply(kernel, &self.stream, normed);
@@ -84,7 +85,7 @@ impl Pass {
             if let Some(rotations) = &plan.rotations {
                 kernel.rotate(rotations, position, turned);
             }
-            past(item.row).push(&turned[query..], value);
+            rows[item.row][index].push(&turned[query..], value);
         }
         let read = sized(&mut self.read, items.len() * query);
         for (((item, &position), mixed), read) in items
@@ -95,7 +96,13 @@ impl Pass {
         {
             let first = layer.band.map_or(0, |band| (position + 1).saturating_sub(band));
             let span = first..position + 1;
-            kernel.attend_text(past(item.row), span, &mixed[..query], &mut self.scores, read);
+            kernel.attend_text(
+                &rows[item.row][index],
+                span,
+                &mixed[..query],
+                &mut self.scores,
+                read,
+            );
         }
         let added = sized(&mut self.added, self.stream.len());
         layer.output.apply(kernel, read, added);

@@ -33,6 +33,11 @@ impl<'p> ExactSession<'p> {
         }
     }
 
+    /// Tokens V.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.plan.head.outs
+    }
+
     /// Appends the tokens to their rows, in order, and writes the logits after those of them that `wanted` lists, in
     /// ascending order: `[wanted.len(), V]`.
     pub(super) fn extend(&mut self, items: &[Item], wanted: &[usize], logits: &mut [f32]) {
@@ -49,14 +54,14 @@ impl<'p> ExactSession<'p> {
             self.pass.run(self.plan, &self.kernel, &mut self.rows, chunk);
             let count = wanted.iter().take_while(|&&it| it < start + chunk.len()).count();
             let (here, later) = wanted.split_at(count);
-            let (to, rest) = logits.split_at_mut(count * self.plan.head.outs);
+            let (to, rest) = logits.split_at_mut(count * self.vocabulary());
             self.pass.logits(self.plan, &self.kernel, here.iter().map(|it| it - start), to);
             (start, wanted, logits) = (start + chunk.len(), later, rest);
         }
     }
 
     fn sized<'l>(&self, logits: &'l mut Vec<f32>, count: usize) -> &'l mut [f32] {
-        logits.resize(count * self.plan.head.outs, 0.);
+        logits.resize(count * self.vocabulary(), 0.);
         logits
     }
 }
