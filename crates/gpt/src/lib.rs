@@ -12,4 +12,5 @@ pub mod model;
 pub mod sample;
 pub mod text;
 pub mod train;
+pub mod verify;
 pub mod weights;
