@@ -157,7 +157,7 @@ impl<'w> Row<'w> {
         self.tokens.push(token);
         let mut piece = String::new();
         let ends = self.writer.ends(token)
-            || self.stream.push(&self.writer.tokenizer.bytes(token), &mut piece);
+            || self.stream.push(self.writer.tokenizer.spelling(token), &mut piece);
         self.finish = if ends {
             Some(Finish::Stop)
         } else if self.tokens.len() - self.prompt >= config.max_tokens {

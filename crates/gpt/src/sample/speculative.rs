@@ -6,7 +6,7 @@
 //! the place of the first that is not, a token is drawn from `max(0, p - q)`, renormalised. Where all are accepted, the
 //! model's next distribution is there already, and one more token is drawn from it.
 
-use std::ops::{AddAssign, ControlFlow};
+use std::ops::AddAssign;
 
 use anyhow::Result;
 use core_layers::ConfigError;

@@ -155,12 +155,12 @@ mod tests {
             let chunks: Vec<&[u8]> = cuts.windows(2).map(|it| &bytes[it[0]..it[1]]).collect();
             let (shown, stopped) = pieces(&stops, &chunks);
             // the definition: the text up to the stop string that ends first
-            let ends = |end: usize| stops.iter().filter(move |it| bytes[..end].ends_with(it.as_bytes()));
-            let end = (1..=bytes.len()).find(|&end| ends(end).next().is_some());
-            let kept = match end {
-                Some(end) => end - ends(end).map(|it| it.len()).max().unwrap(),
-                None => bytes.len(),
+            let longest = |end: usize| {
+                let ends = stops.iter().filter(|it| bytes[..end].ends_with(it.as_bytes()));
+                ends.map(|it| it.len()).max()
             };
+            let end = (1..=bytes.len()).find(|&end| longest(end).is_some());
+            let kept = end.map_or(bytes.len(), |end| end - longest(end).unwrap());
             prop_assert_eq!(stopped, end.is_some());
             prop_assert_eq!(shown.concat(), String::from_utf8_lossy(&bytes[..kept]).into_owned());
         }
