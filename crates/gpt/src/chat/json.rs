@@ -17,9 +17,12 @@ struct Style {
 /// A value as JSON, with the arguments that Hugging Face's filter takes.
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    let separators: Option<(String, String)> = options.get("separators")?;
     let usual = if indent.is_some() { "," } else { ", " };
-    let (between, colon) = separators.unwrap_or_else(|| (usual.into(), ": ".into()));
+    let (between, colon) = match options.get::<Option<Vec<String>>>("separators")?.as_deref() {
+        None => (usual.to_owned(), ": ".to_owned()),
+        Some([between, colon]) => (between.clone(), colon.clone()),
+        Some(_) => return Err(failure(&"separators are two")),
+    };
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
