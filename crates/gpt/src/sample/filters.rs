@@ -57,13 +57,19 @@ impl Filters {
     /// # Errors
     /// Where they are no distribution: NaN, plus infinity, or minus infinity everywhere.
     pub fn apply(&mut self, logits: &[f32], out: &mut Distribution) -> Result<()> {
-        let greatest = self.ranking.set(logits)?;
         let SamplingConfig { temperature, top_k, top_p, min_p } = self.config;
+        let cuts_by_rank = top_k > 0 && top_k < logits.len();
+        let cuts = cuts_by_rank || top_p < 1. || min_p > 0.;
+        if temperature > 0. && !cuts && self.weigh_plainly(logits) {
+            out.set_all(&mut self.weights);
+            return Ok(());
+        }
+        let greatest = self.ranking.set(logits)?;
         if temperature == 0. {
             out.set_certain(self.ranking.first(logits, greatest));
             return Ok(());
         }
-        if top_k > 0 && top_k < logits.len() {
+        if cuts_by_rank {
             self.ranking.likeliest(logits, top_k, &mut self.ranked);
             self.weigh_ranked(greatest);
         } else if top_p < 1. {
@@ -88,6 +94,21 @@ impl Filters {
         self.candidates.sort_unstable_by_key(|it| it.ranked.1);
         out.set_listed(self.candidates.iter().map(|it| (it.ranked.1, it.weight)));
         Ok(())
+    }
+
+    /// `weights` become the softmax of `logits / T`, in as few passes as there can be; false where that fails, be it that
+    /// there is no distribution, or that T is extreme.
+    fn weigh_plainly(&mut self, logits: &[f32]) -> bool {
+        self.weights.resize(logits.len(), 0.);
+        let scaled = if self.config.temperature == 1. {
+            logits
+        } else {
+            let scale = (1. / self.config.temperature) as f32;
+            self.scaled.clear();
+            self.scaled.extend(logits.iter().map(|logit| logit * scale));
+            &self.scaled
+        };
+        !self.kernel.softmax(scaled, &mut self.weights).is_nan()
     }
 
     /// A logit that no token `least` times as probable as the likeliest lies below, up to rounding.
