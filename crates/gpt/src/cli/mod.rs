@@ -1,6 +1,11 @@
 //! The commands of this crate, used by its own binary and by `chainrule gpt`. The only room that prints.
 #![expect(clippy::print_stdout, reason = "results go to stdout, from here")]
 
+mod chat;
+mod explain;
+mod generate;
+mod voice;
+
 use anyhow::Result;
 use clap::Subcommand;
 
