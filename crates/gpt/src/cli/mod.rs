@@ -3,7 +3,9 @@
 
 mod demo;
 mod evaluate;
+mod prepare;
 mod rivals;
+mod tokenize;
 mod train;
 
 use anyhow::Result;
@@ -17,6 +19,10 @@ pub enum Command {
     Train(Box<train::TrainArgs>),
     /// How probable text is: nats per token, perplexity, bits per byte.
     Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Show how a text is cut into tokens.
+    Tokenize(tokenize::TokenizeArgs),
+    /// Cut text into a file of tokens that training maps into memory.
+    Prepare(prepare::PrepareArgs),
     /// Train on the embedded book, measure, write prose: what runs where no command is given.
     Demo(DemoArgs),
 }
@@ -29,6 +35,8 @@ pub fn run(command: Option<Command>) -> Result<()> {
     match command {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Evaluate(args)) => evaluate::run(&args),
+        Some(Command::Tokenize(args)) => tokenize::run(&args),
+        Some(Command::Prepare(args)) => prepare::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         None => demo::run(&DemoArgs::default()),
     }

@@ -1,9 +1,13 @@
 //! Windows of texts side by side.
 
+use core_layers::Conditionals;
 use tch::{Device, Kind, Tensor};
 
 use super::{Documents, Window};
 use crate::model::Decoder;
+
+/// Logits that are held at once when nothing is learnt.
+const LOGITS: i64 = 1 << 24;
 
 /// Windows side by side, the shorter ones followed by token 0, which does not count.
 #[derive(Debug)]
@@ -63,9 +67,25 @@ impl Batch {
 
     /// Nats of the predictions that count, in each window; nothing is dropped.
     pub fn nats(&self, decoder: &Decoder) -> Vec<f64> {
-        let log_prob = self.counted(decoder.log_prob(&self.tokens, false));
+        let log_prob = self.counted(self.log_prob(decoder));
         let sums = log_prob.sum_dim_intlist([-1i64].as_slice(), false, Kind::Double).neg();
         Vec::try_from(sums).expect("a flat tensor of f64 is a vector")
+    }
+
+    /// `[B, T]`, the head some tokens at a time, so that a large vocabulary takes little memory.
+    fn log_prob(&self, decoder: &Decoder) -> Tensor {
+        let (rows, time) = (self.tokens.size()[0], self.tokens.size()[1] - 1);
+        let hidden = decoder.hidden(&self.tokens.narrow(1, 0, time), false); // [B, T, D]
+        let at_once = (LOGITS / (rows * decoder.config().vocabulary)).clamp(1, time.max(1));
+        let parts: Vec<Tensor> = (0..time)
+            .step_by(at_once as usize)
+            .map(|first| {
+                let count = at_once.min(time - first);
+                let logits = decoder.logits(&hidden.narrow(1, first, count));
+                Conditionals::Logits(logits).log_prob(&self.tokens.narrow(1, first + 1, count))
+            })
+            .collect();
+        Tensor::cat(&parts, 1)
     }
 
     /// `[B, T]`, zero where a prediction does not count.

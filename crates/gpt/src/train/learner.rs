@@ -101,11 +101,17 @@ impl Learner {
         }
     }
 
-    /// Adds the gradients of a batch, windows of `context + 1` tokens; returns its mean loss in nats a token.
+    /// Adds the gradients of a batch, windows of `time + 1` tokens; returns its mean loss in nats a token.
     ///
     /// Each part is weighted by its predictions, so that however many parts there are the gradient is that of the whole.
-    pub(super) fn backward(&mut self, config: &TrainConfig, tokens: &[i64], step: u64) -> f64 {
-        let (time, device) = (self.decoder.config().context as usize, self.decoder.device());
+    pub(super) fn backward(
+        &mut self,
+        config: &TrainConfig,
+        tokens: &[i64],
+        time: usize,
+        step: u64,
+    ) -> f64 {
+        let device = self.decoder.device();
         let windows = tokens.len() / (time + 1);
         let part = windows.div_ceil(config.micro_batches) * (time + 1);
         let mut loss = 0.;

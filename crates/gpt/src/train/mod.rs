@@ -65,7 +65,7 @@ pub fn train(
     let mut metrics = Metrics::open(folder, state.about().step)?;
     let peak = matmul_peak(device, config.precision);
     let work = run.model.describe().training_flops_per_token;
-    let context = run.model.context as usize;
+    let context = window(run);
     let windows = Training::new(&dataset.train, context, config.seed);
     let mut batches = Batches::new(config.seed, windows.count(), config.batch_size);
     let (mut means, mut bytes) = (Means::default(), 0);
@@ -76,7 +76,7 @@ pub fn train(
             windows.window(batches.epoch(step), row, &mut tokens);
         }
         state.zero_grad();
-        let nats = learner.backward(config, &tokens, step);
+        let nats = learner.backward(config, &tokens, context, step);
         let norm = state.step(step, rate, nats)?;
         means.add(nats, norm, config.batch_size * context);
         bytes += bytes_of(&tokens, context, &dataset.tokenizer);
@@ -140,6 +140,12 @@ pub fn train(
     Ok(Ending::Finished)
 }
 
+/// Tokens of a training window.
+fn window(run: &Run) -> usize {
+    let context = run.model.context as usize;
+    if run.data.window == 0 { context } else { run.data.window }
+}
+
 /// Bytes of text that the predictions in windows of `context + 1` tokens stand for.
 fn bytes_of(tokens: &[i64], context: usize, tokenizer: &Tokenizer) -> usize {
     let predicted = tokens.chunks(context + 1).flat_map(|window| &window[1..]);
@@ -148,7 +154,7 @@ fn bytes_of(tokens: &[i64], context: usize, tokenizer: &Tokenizer) -> usize {
 
 /// Validation by the weights in use, on the first windows (0: all), side by side.
 fn validate(run: &Run, decoder: &Decoder, dataset: &Dataset) -> Score {
-    let context = run.model.context as usize;
+    let context = window(run);
     let mut windows = evaluate::windows(&dataset.valid.lengths(), context, context);
     if run.train.eval_examples > 0 {
         windows.truncate(run.train.eval_examples);
@@ -162,6 +168,9 @@ fn ensure_trainable(run: &Run, dataset: &Dataset, origin: &Origin) -> Result<()>
     let (needed, found) = (dataset.tokenizer.vocabulary() as i64, run.model.vocabulary);
     let rule = format!("at least {needed}, the tokens of {}", dataset.name);
     ConfigError::ensure(found >= needed, "model.vocabulary", found, &rule)?;
+    let (given, context) = (window(run), run.model.context);
+    let rule = format!("at most {context}, the model's context");
+    ConfigError::ensure(given as i64 <= context, "data.window", given, &rule)?;
     let averages = run.train.ema_decay > 0. && origin.lora.is_some();
     let rule = "0 where adapters are trained";
     Ok(ConfigError::ensure(!averages, "train.ema_decay", run.train.ema_decay, rule)?)

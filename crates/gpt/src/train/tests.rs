@@ -134,7 +134,7 @@ fn gradients(micro_batches: usize) -> Result<(f64, Vec<(String, Tensor)>)> {
     run.train.micro_batches = micro_batches;
     let mut learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
     let tokens: Vec<i64> = (0..5 * 9).map(|i| i * i % 251).collect(); // five windows: parts of unequal size
-    let loss = learner.backward(&run.train, &tokens, 1);
+    let loss = learner.backward(&run.train, &tokens, 8, 1);
     let grad = |(name, weight): (String, &Tensor)| (name, weight.grad());
     Ok((loss, learner.decoder().tensors().into_iter().map(grad).collect()))
 }
@@ -160,10 +160,10 @@ fn dropout_depends_on_step_and_part_and_not_on_what_came_before() -> Result<()> 
     run.model.dropout = 0.5;
     let tokens: Vec<i64> = (0..4 * 9).collect();
     let mut learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
-    let first = learner.backward(&run.train, &tokens, 7);
+    let first = learner.backward(&run.train, &tokens, 8, 7);
     let _ = Tensor::randn([100], (Kind::Float, Device::Cpu));
-    assert_eq!(learner.backward(&run.train, &tokens, 7), first);
-    assert_ne!(learner.backward(&run.train, &tokens, 8), first);
+    assert_eq!(learner.backward(&run.train, &tokens, 8, 7), first);
+    assert_ne!(learner.backward(&run.train, &tokens, 8, 8), first);
     Ok(())
 }
 
@@ -189,7 +189,7 @@ fn the_first_loss_is_that_of_even_odds_and_one_sequence_is_learnt_by_heart() -> 
     let mut losses = Vec::new();
     for step in 1..=120 {
         state.zero_grad();
-        losses.push(learner.backward(&run.train, &tokens, step));
+        losses.push(learner.backward(&run.train, &tokens, 8, step));
         state.step(step, 1e-2, losses[losses.len() - 1])?;
     }
     assert!((losses[0] - 11f64.ln()).abs() < 0.1, "{}", losses[0]);
