@@ -94,8 +94,7 @@ impl Trained {
         let mut vs = nn::VarStore::new(device);
         let decoder =
             Decoder::new(&vs.root(), config).with_context(|| file.display().to_string())?;
-        let (weights, _) =
-            checkpoint.copy_weights_into(file, weights, &optim::parameters(&vs))?;
+        let (weights, _) = checkpoint.copy_weights_into(file, weights, &optim::parameters(&vs))?;
         vs.freeze();
         let name = path.file_stem().map_or_else(|| "gpt".into(), |it| it.to_string_lossy().into());
         Ok(Self { name, decoder, tokenizer, about: Some(about), weights: weights.name() })

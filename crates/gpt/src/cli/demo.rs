@@ -29,10 +29,7 @@ use crate::{
 pub(super) fn run(args: &DemoArgs) -> Result<()> {
     let args = &args.placed();
     println!("The demo: a book, one token at a time, on two cores in about three minutes.");
-    println!(
-        "All commands: gpt --help. Everything it makes goes to {}/.\n",
-        args.out.display()
-    );
+    println!("All commands: gpt --help. Everything it makes goes to {}/.\n", args.out.display());
     core_layers::cli::ensure_folder("--out", &args.out)?;
     fs::create_dir_all(&args.out)?;
     let trained = fit(args)?;
@@ -68,8 +65,7 @@ fn table(trained: &Trained) -> Result<()> {
     let text = bytes(test, &trained.tokenizer);
     let context = trained.decoder.config().context as usize;
     let windows = evaluate::windows(&test.lengths(), context, context / 2);
-    let score =
-        evaluate::score(&trained.decoder, &trained.tokenizer, test, &windows, &mut |_| {});
+    let score = evaluate::score(&trained.decoder, &trained.tokenizer, test, &windows, &mut |_| {});
     let mut rows = rivals::all(&text)?;
     rows.push(("the decoder".into(), score.bits_per_byte()));
     println!(

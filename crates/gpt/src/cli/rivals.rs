@@ -21,7 +21,11 @@ fn order_0(text: &[u8]) -> f64 {
         counts[usize::from(byte)] += 1;
     }
     let share = |count: usize| count as f64 / text.len() as f64;
-    counts.iter().filter(|&&count| count > 0).map(|&count| -share(count) * share(count).log2()).sum()
+    counts
+        .iter()
+        .filter(|&&count| count > 0)
+        .map(|&count| -share(count) * share(count).log2())
+        .sum()
 }
 
 /// Bytes of a zstd frame at level 19.
@@ -45,7 +49,9 @@ mod tests {
         let text: Vec<u8> = b"abcd".repeat(1000);
         let found = all(&text)?;
         assert_eq!(found[0].1, 2.);
-        assert!(found[1..].iter().all(|(name, bits)| (0.01..0.5).contains(bits) && !name.is_empty()));
+        assert!(
+            found[1..].iter().all(|(name, bits)| (0.01..0.5).contains(bits) && !name.is_empty())
+        );
         Ok(())
     }
 }

@@ -90,10 +90,13 @@ mod tests {
 
     #[test]
     fn targets_name_matrices_of_layers_and_nothing_else() {
-        let config = LoraConfig { targets: vec![Target::Query, Target::Down], ..LoraConfig::default() };
+        let config =
+            LoraConfig { targets: vec![Target::Query, Target::Down], ..LoraConfig::default() };
         assert!(config.changes("layers.3.attention.query.weight"));
         assert!(config.changes("layers.0.feed_forward.down.weight"));
-        for other in ["layers.0.attention.query.bias", "layers.0.attention.key.weight", "head.weight"] {
+        for other in
+            ["layers.0.attention.query.bias", "layers.0.attention.key.weight", "head.weight"]
+        {
             assert!(!config.changes(other), "{other}");
         }
     }
@@ -105,7 +108,11 @@ mod tests {
         assert_eq!((config.validate(), config.scale()), (Ok(()), 2.));
         let message = refusal(LoraConfig { rank: 0, ..config.clone() });
         assert_eq!(message, "lora.rank is 0, but must be from 1 to 4096");
-        assert!(refusal(LoraConfig { alpha: f64::NAN, ..config.clone() }).contains("lora.alpha is NaN"));
-        assert!(refusal(LoraConfig { targets: Vec::new(), ..config }).contains("lora.targets is empty"));
+        assert!(
+            refusal(LoraConfig { alpha: f64::NAN, ..config.clone() }).contains("lora.alpha is NaN")
+        );
+        assert!(
+            refusal(LoraConfig { targets: Vec::new(), ..config }).contains("lora.targets is empty")
+        );
     }
 }

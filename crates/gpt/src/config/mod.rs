@@ -4,11 +4,11 @@ mod describe;
 mod frequencies;
 mod lora;
 mod model;
-mod runs;
 mod presets;
+mod runs;
 
-pub use describe::{Bytes, Description};
 pub use core_layers::training::TrainConfig;
+pub use describe::{Bytes, Description};
 pub use lora::{LoraConfig, Target};
 pub use model::{Attention, DecoderConfig, FeedForward, Norm, Positions, Scaling};
 pub use presets::{PRESETS, preset};

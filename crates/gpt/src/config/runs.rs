@@ -266,7 +266,11 @@ mod tests {
             ("smollm2-135m", 1_800_000, 1.5e-3),
             ("smollm2-135m", 2_000_000, 0.),
         ] {
-            assert!((rate(name, step) - wanted).abs() < 1e-9, "{name} at {step}: {}", rate(name, step));
+            assert!(
+                (rate(name, step) - wanted).abs() < 1e-9,
+                "{name} at {step}: {}",
+                rate(name, step)
+            );
         }
         assert_eq!(of("gpt2").model.parameters(), 124_439_808);
         assert_eq!(of("smollm2-135m").model.parameters(), 134_515_008);

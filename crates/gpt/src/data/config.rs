@@ -30,7 +30,13 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { data: "book".into(), tokenizer: "auto".into(), field: "text".into(), limit: 0, window: 0 }
+        Self {
+            data: "book".into(),
+            tokenizer: "auto".into(),
+            field: "text".into(),
+            limit: 0,
+            window: 0,
+        }
     }
 }
 

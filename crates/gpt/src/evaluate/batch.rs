@@ -12,7 +12,7 @@ const LOGITS: i64 = 1 << 24;
 /// Windows side by side, the shorter ones followed by token 0, which does not count.
 #[derive(Debug)]
 pub struct Batch {
-    tokens: Tensor, // [B, T + 1]
+    tokens: Tensor,         // [B, T + 1]
     counts: Option<Tensor>, // [B, T], 1 where a prediction counts; none if all do
     predictions: usize,
 }

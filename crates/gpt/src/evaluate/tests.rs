@@ -38,7 +38,8 @@ fn texts_within_the_context_cost_the_sum_of_their_conditionals() -> Result<()> {
             // one pass a token, on nothing but what comes before it
             let read: Vec<i64> =
                 std::iter::once(10).chain(text[..known].iter().map(|&it| i64::from(it))).collect();
-            let logits = tch::no_grad(|| decoder.forward(&Tensor::from_slice(&read).unsqueeze(0), false));
+            let logits =
+                tch::no_grad(|| decoder.forward(&Tensor::from_slice(&read).unsqueeze(0), false));
             let log_prob = logits.select(1, -1).log_softmax(-1, Kind::Double);
             nats -= log_prob.double_value(&[0, i64::from(text[known])]);
         }

@@ -33,11 +33,8 @@ impl Adapters {
     /// [`ConfigError`] for numbers that adapt nothing, or a decoder that has none of the weights.
     pub fn new(decoder: &Decoder, config: &LoraConfig) -> Result<Self, ConfigError> {
         config.validate()?;
-        let base: BTreeMap<String, Tensor> = decoder
-            .tensors()
-            .into_iter()
-            .map(|(name, weight)| (name, weight.detach()))
-            .collect();
+        let base: BTreeMap<String, Tensor> =
+            decoder.tensors().into_iter().map(|(name, weight)| (name, weight.detach())).collect();
         let pair = |weight: &Tensor| {
             let options = (Kind::Float, weight.device());
             let (outs, inputs) = weight.size2().expect("adapted weights are matrices");

@@ -251,7 +251,11 @@ fn further_training_starts_from_the_weights_that_were_given() -> Result<()> {
     for (name, weight) in given.tensors() {
         assert!(last.tensors[&format!("base.{name}")].equal(&weight.detach()), "{name}");
         let adapted = name.ends_with("query.weight") || name.ends_with("value.weight");
-        assert_eq!(!last.tensors[&format!("raw.{name}")].equal(&weight.detach()), adapted, "{name}");
+        assert_eq!(
+            !last.tensors[&format!("raw.{name}")].equal(&weight.detach()),
+            adapted,
+            "{name}"
+        );
     }
     let averaged = Run { train: TrainConfig { ema_decay: 0.9, ..run.train.clone() }, ..run };
     let other = RunFolder::create(&place.path().join("other"), false)?;
