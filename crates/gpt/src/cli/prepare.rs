@@ -46,6 +46,7 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
         tokenizer: args.tokenizer.clone(),
         field: args.field.clone(),
         limit: args.limit,
+        ..DataConfig::default()
     };
     config.validate()?;
     let mut shown: Option<Progress> = None;

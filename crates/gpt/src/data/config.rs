@@ -23,11 +23,20 @@ pub struct DataConfig {
     /// Only the first documents; 0 takes all.
     #[arg(long)]
     pub limit: usize,
+    /// Tokens of a training window; 0 is the model's context, which must hold it.
+    #[arg(long)]
+    pub window: usize,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { data: "book".into(), tokenizer: "auto".into(), field: "text".into(), limit: 0 }
+        Self {
+            data: "book".into(),
+            tokenizer: "auto".into(),
+            field: "text".into(),
+            limit: 0,
+            window: 0,
+        }
     }
 }
 
