@@ -1,5 +1,7 @@
 //! Norms, rotations and gates of one column. Sums run in 16 chains that are then added by halves.
 
+use std::f32::consts::FRAC_1_SQRT_2;
+
 use super::{
     lanes::{Lanes, Task},
     level::{LANES, Level},
@@ -69,8 +71,6 @@ impl Kernel {
         self.run(Gate { gates: xs, ups: xs, to, gate });
     }
 }
-
-use std::f32::consts::FRAC_1_SQRT_2;
 
 /// e^x to 2 units in the last place, for x up to 88; below -87 it is e^-87.
 #[inline(always)]
