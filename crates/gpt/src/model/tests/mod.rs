@@ -1,9 +1,9 @@
-use core_layers::{
-    Autoregressive, audit,
-    likelihood::nll,
-    optim::{AdamW, AdamWConfig},
-};
-use tch::{Kind, Tensor, nn};
+//! The laws of the decoder.
+
+mod causality;
+mod learning;
+mod likelihood;
+mod parts;
 
 use super::*;
 use crate::{
@@ -109,4 +109,16 @@ fn weights_taken_out_and_put_in_give_the_same_logits() -> anyhow::Result<()> {
         assert!(!again.forward(&xs, false).requires_grad());
     }
     Ok(())
+}
+
+#[test]
+fn weights_of_another_shape_are_refused_by_name() {
+    let (_vs, model) = random(&tiny_llama());
+    let mut weights = model.weights();
+    let other = DecoderConfig { d_ff: 19, ..tiny_llama() };
+    let error = Decoder::load(&other, &weights, Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("feed_forward.down") && !error.contains('\n'), "{error}");
+    weights.0.remove("norm.weight");
+    let error = model.copy_from(&weights).unwrap_err().to_string();
+    assert!(error.contains("norm.weight"), "{error}");
 }
