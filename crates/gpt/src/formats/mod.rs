@@ -21,8 +21,8 @@ use core_layers::run;
 use crate::{config::DecoderConfig, text::Tokenizer, weights::Weights};
 
 use gguf::shown;
-pub use huggingface::export;
-pub use own::save;
+pub use huggingface::{export, is_run};
+pub use own::{save, save_run};
 
 /// A model as it was delivered: everything that engines, prompts and chats need, before any weight is decoded.
 #[derive(Debug)]

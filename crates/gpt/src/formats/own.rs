@@ -15,9 +15,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use core_layers::{
-    checkpoint::{self, FORMAT_VERSION},
+    checkpoint::{self, Checkpoint, FORMAT_VERSION, write_atomic},
     encoded::{Encoded, Encoding},
-    training::{Architecture as _, Part as _},
+    run::{self, RunFolder},
+    training::{Architecture as _, Part as _, TrainConfig},
 };
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -25,10 +26,16 @@ use serde_json::Value;
 
 use super::{
     Delivered, ensure_fits,
-    safetensors::{Entry, Raw, Safetensors, write},
+    safetensors::{Entry, Fill, Raw, Safetensors, rows_as, write},
     shown,
 };
-use crate::{config::DecoderConfig, text::Tokenizer, weights::Weights};
+use crate::{
+    config::{DecoderConfig, Run},
+    data::DataConfig,
+    text::Tokenizer,
+    trained::About,
+    weights::{Weights, is_vector},
+};
 
 /// What is to be known of a model besides its decoder and tokenizer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,7 +172,7 @@ pub fn save(path: &Path, model: &Delivered) -> Result<()> {
                 (Dtype::U8, matrix.bytes().len() / matrix.rows())
             }
         };
-        let shape = vec![matrix.rows(), columns];
+        let shape = shape(name, matrix, columns);
         entries.insert(
             name.clone(),
             Entry { dtype, shape, fill: Box::new(|out| out.write_all(matrix.bytes())) },
@@ -177,6 +184,48 @@ pub fn save(path: &Path, model: &Delivered) -> Result<()> {
     metadata.insert("config".into(), serde_json::to_string(&model.config)?);
     metadata.insert("encodings".into(), serde_json::to_string(&encodings)?);
     write(path, &metadata, &entries)
+}
+
+/// Writes a model to the folder of a run that has not trained yet: weights in f32, and a configuration whose data and
+/// training are those of `train` without flags.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save_run(folder: &RunFolder, model: &Delivered) -> Result<()> {
+    let about = About {
+        run: Run {
+            model: model.config.clone(),
+            data: DataConfig::default(),
+            train: TrainConfig::default(),
+        },
+        dataset: String::new(),
+        protocol: "imported".into(),
+        label_names: Vec::new(),
+        data_hash: String::new(),
+        step: 0,
+        valid_nats: None,
+    };
+    let mut checkpoint = Checkpoint::default(); // for its metadata: tensors are written one by one
+    about.write(&mut checkpoint)?;
+    let mut metadata = checkpoint.metadata;
+    metadata.insert("format_version".into(), FORMAT_VERSION.to_string());
+    metadata.extend(prompt_metadata(model)?);
+    let raw = checkpoint::Weights::Raw.name();
+    let mut entries = BTreeMap::new();
+    for (name, matrix) in &model.weights.0 {
+        let fill: Fill<'_> = Box::new(move |out| rows_as(matrix, Encoding::F32, out));
+        let entry = Entry { dtype: Dtype::F32, shape: shape(name, matrix, matrix.columns()), fill };
+        entries.insert(format!("{raw}.{name}"), entry);
+    }
+    write(&folder.file(run::MODEL), &metadata, &entries)?;
+    let config = serde_json::to_string_pretty(&about.run)?;
+    write_atomic(&folder.file(run::CONFIG), config.as_bytes())?;
+    Ok(())
+}
+
+/// The axes of a weight in a file: one of a vector.
+fn shape(name: &str, matrix: &Encoded, columns: usize) -> Vec<usize> {
+    if is_vector(name) { vec![columns] } else { vec![matrix.rows(), columns] }
 }
 
 /// What metadata says of a model besides its decoder: `tokenizer` and `prompt`.
@@ -196,7 +245,10 @@ mod tests {
     use core_layers::encoded::Bytes;
 
     use super::*;
-    use crate::formats::tests::fixture;
+    use crate::{
+        formats::tests::{fixture, greatest_difference},
+        trained::Trained,
+    };
 
     fn saved(model: &Delivered) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
@@ -255,6 +307,29 @@ mod tests {
         assert_eq!(line, "holds a model of \"pix\", this command opens those of gpt");
         let line = edited("\"format_version\":\"1\"", "\"format_version\":\"7\"");
         assert_eq!(line, "format version \"7\", but this program reads version 1");
+    }
+
+    #[test]
+    fn an_imported_model_is_a_run_that_opens_with_the_same_logits() {
+        for name in ["gpt2-erf", "gguf-text/model.gguf"] {
+            let (model, folder) = (fixture(name), tempfile::tempdir().unwrap());
+            let run = RunFolder::create(folder.path(), false).unwrap();
+            save_run(&run, &model).unwrap();
+            let back = crate::formats::open(folder.path(), checkpoint::Weights::Ema).unwrap();
+            assert_eq!(
+                (&back.config, &back.name, &back.stops),
+                (&model.config, &model.name, &model.stops)
+            );
+            let greatest = greatest_difference(&back, name.trim_end_matches("/model.gguf"));
+            assert!(greatest < 1e-4, "{name}: {greatest}");
+            let trained =
+                Trained::open(folder.path(), checkpoint::Weights::Ema, tch::Device::Cpu).unwrap();
+            assert_eq!(
+                trained.decoder.weights().of("norm.weight").to_f32(),
+                model.weights.of("norm.weight").to_f32()
+            );
+            assert_eq!(trained.about.unwrap().run.model, model.config);
+        }
     }
 
     #[test]

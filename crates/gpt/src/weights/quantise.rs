@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use core_layers::encoded::{Encoded, Encoding};
 
-use super::Weights;
+use super::{Weights, is_vector};
 
 /// The weights with matrices in the encoding `to` and tables of tokens and positions in the 8 bits of its kind; vectors
 /// are f32, and matrices whose rows do not fill whole blocks bf16.
@@ -17,9 +17,8 @@ pub fn quantise(weights: &Weights, to: Encoding) -> Result<Weights> {
     let mut count = 0;
     for (name, matrix) in &weights.0 {
         ensure_finite(name, matrix)?;
-        let is_vector = name.ends_with(".bias") || name.ends_with("norm.weight");
         let wanted = match name.as_str() {
-            _ if is_vector => Encoding::F32,
+            _ if is_vector(name) => Encoding::F32,
             "embedding.weight" | "position.weight" | "head.weight" => tables,
             _ => to,
         };

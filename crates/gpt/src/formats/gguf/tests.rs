@@ -253,7 +253,10 @@ fn lies_about_sizes_and_places_are_refused() {
             &|file| file.tensor(name).1 = vec![33, 32],
             ": has rows of 33 values, q8_0 needs a multiple of 32",
         ),
-        (&|file| file.tensor(name).1 = vec![32, u64::MAX], ": has impossible shape [18446744073709551615, 32]"),
+        (
+            &|file| file.tensor(name).1 = vec![32, u64::MAX],
+            ": has impossible shape [18446744073709551615, 32]",
+        ),
         (
             &|file| file.tensor(name).1 = vec![1 << 40, 1 << 40],
             ": has impossible shape [1099511627776, 1099511627776]",

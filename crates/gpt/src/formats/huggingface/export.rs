@@ -23,6 +23,7 @@ use crate::{
         Delivered,
         safetensors::{Entry, rows_as, write},
     },
+    weights::is_vector,
 };
 
 /// Writes a model to a folder, its weights in one plain encoding; none takes that in which all are, else f32, so that
@@ -46,8 +47,7 @@ pub fn export(model: &Delivered, folder: &Path, encoding: Option<Encoding>) -> R
     let mut entries = BTreeMap::new();
     for (name, parts) in parts(model, kind) {
         let theirs = kind.theirs(&name).expect("a name for every weight of the class");
-        let is_vector = name.ends_with(".bias") || name.ends_with("norm.weight");
-        let entry = match (is_vector, kind.is_transposed(&name)) {
+        let entry = match (is_vector(&name), kind.is_transposed(&name)) {
             (true, _) => vector(parts, encoding, dtype),
             (_, false) => matrix(parts[0], encoding, dtype),
             (_, true) => turned(parts, encoding, dtype),

@@ -34,10 +34,12 @@ const MAX_JSON: u64 = 64 << 20;
 
 /// Whether a folder has a `config.json` that is not a run's.
 pub(super) fn is_folder(path: &Path) -> bool {
-    let file = path.join(CONFIG);
-    let is_run =
-        |object: &Map<String, Value>| object.contains_key("model") && object.contains_key("train");
-    file.exists() && !json(&file).is_ok_and(|object| is_run(&object))
+    path.join(CONFIG).exists() && !is_run(path)
+}
+
+/// Whether a folder has the `config.json` of a run of this program.
+pub fn is_run(path: &Path) -> bool {
+    json(&path.join(CONFIG)).is_ok_and(|it| it.contains_key("model") && it.contains_key("train"))
 }
 
 /// Opens a folder.
