@@ -5,6 +5,7 @@
 //! [`likelihood`], [`sampling`], [`codec`] and [`audit`]; one symbol is a [`categorical`] or, of many levels, a mixture of [`logistics`]. Around them: [`conv`] and the other layers,
 //! [`kernels`] (native code; the exact engine), [`optim`], [`training`], [`checkpoint`], [`run`], [`dataset`], [`device`], [`cli`].
 
+pub mod attention;
 pub mod audit;
 pub mod autocast;
 pub mod autoregressive;
@@ -22,6 +23,7 @@ pub mod fetched;
 pub mod kernels;
 pub mod likelihood;
 pub mod logistics;
+pub mod norm;
 pub mod npy;
 pub mod optim;
 pub mod overrides;
@@ -29,6 +31,7 @@ pub mod plain;
 pub mod plot;
 pub mod quantise;
 pub mod random;
+pub mod rope;
 pub mod run;
 pub mod sampling;
 pub mod schedule;

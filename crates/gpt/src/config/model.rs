@@ -150,26 +150,41 @@ impl DecoderConfig {
         self.kv_heads * self.d_head
     }
 
-    /// Trained parameters, a tied head counted once.
+    /// Trained parameters, a tied head counted once; saturates.
     pub fn parameters(&self) -> i64 {
-        let norm = match self.norm {
-            Norm::LayerNorm => 2 * self.d_model,
-            Norm::RmsNorm => self.d_model,
-        };
-        let linear = |outs: i64, inputs: i64| outs * inputs + if self.biases { outs } else { 0 };
-        let attention = linear(self.d_query(), self.d_model)
-            + 2 * linear(self.d_key(), self.d_model)
-            + linear(self.d_model, self.d_query());
-        let inner = linear(self.d_ff, self.d_model);
-        let feed_forward = linear(self.d_model, self.d_ff)
-            + if self.feed_forward == FeedForward::SwiGlu { 2 * inner } else { inner };
+        let tables = if self.tied { 1 } else { 2 } * wide(self.vocabulary) * wide(self.d_model);
         let positions = match self.positions {
-            Positions::Learned => self.context * self.d_model,
+            Positions::Learned => wide(self.context) * wide(self.d_model),
             Positions::Rope { .. } => 0,
         };
-        let tables = if self.tied { 1 } else { 2 } * self.vocabulary * self.d_model;
-        tables + positions + self.layers * (2 * norm + attention + feed_forward) + norm
+        narrow(tables + positions + self.wide_body())
     }
+
+    /// Parameters but those of embeddings, positions and head: of the layers and the last norm; saturates.
+    pub fn body_parameters(&self) -> i64 {
+        narrow(self.wide_body())
+    }
+
+    fn wide_body(&self) -> i128 {
+        let d = wide(self.d_model);
+        let norm = if self.norm == Norm::LayerNorm { 2 * d } else { d };
+        let linear = |outs: i128, inputs: i128| outs * inputs + if self.biases { outs } else { 0 };
+        let (queries, keys) = (wide(self.d_query()), wide(self.d_key()));
+        let attention = linear(queries, d) + 2 * linear(keys, d) + linear(d, queries);
+        let inner = linear(wide(self.d_ff), d);
+        let inners = if self.feed_forward == FeedForward::SwiGlu { 2 * inner } else { inner };
+        let feed_forward = inners + linear(d, wide(self.d_ff));
+        wide(self.layers) * (2 * norm + attention + feed_forward) + norm
+    }
+}
+
+/// Sizes are at most 2^24, so products of four of them fit.
+const fn wide(size: i64) -> i128 {
+    size as i128
+}
+
+fn narrow(count: i128) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Part for DecoderConfig {

@@ -4,8 +4,11 @@
 //! [`Filters`], one draw from the [`Distribution`] that they leave; [`Explanation`] is the slow definition of that. A
 //! [`Stream`] makes text of tokens, a [`Draft`] makes it faster.
 
+pub mod codec;
 mod config;
 mod distribution;
+mod engine;
+pub mod exact;
 mod explain;
 mod filters;
 mod generate;
@@ -20,9 +23,12 @@ mod stream;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+mod torch;
 
 pub use config::{GenerationConfig, LogitBias};
 pub use distribution::Distribution;
+pub use engine::{EngineChoice, engine};
+pub use exact::ExactEngine;
 pub use explain::{Explanation, Stage};
 pub use filters::Filters;
 pub use generate::{Pace, Writer, Written};
@@ -32,3 +38,4 @@ pub use row::{Event, Finish, Listener, Logprob, Text};
 pub use session::{Decode, Session};
 pub use speculative::{Draft, Drafted};
 pub use stream::Stream;
+pub use torch::TorchEngine;

@@ -1,0 +1,193 @@
+//! Attention: `softmax(q k^T / sqrt(E)) v` over the positions that a query may see (Vaswani et al., 2017,
+//! <https://arxiv.org/abs/1706.03762>).
+//! Letters: B examples, H query heads, K key and value heads, S queries, T keys, E width of a head, W band.
+//!
+//! Query head h reads key and value head `h K / H` (Ainslie et al., "GQA", 2023, <https://arxiv.org/abs/2305.13245>).
+
+use tch::{Kind, Tensor};
+
+/// Every position sees those up to its own; `dropout` is the share of weights dropped.
+///
+/// # Shape
+/// Queries `[B, H, T, E]`, keys and values `[B, K, T, E]` to `[B, H, T, E]`.
+pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor, dropout: f64) -> Tensor {
+    let (ks, vs) = (for_queries(ks, qs), for_queries(vs, qs));
+    let no_mask: Option<Tensor> = None;
+    Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, dropout, true, None, false)
+}
+
+/// Queries see the keys where `mask` is true, or all; one that sees none gives zeros. Keys and values are not copied for
+/// the queries that share them.
+///
+/// # Shape
+/// Queries `[B, H, S, E]`, keys and values `[B, K, T, E]`, a mask `[B, 1, S, T]` or `[1, 1, S, T]`, to `[B, H, S, E]`.
+pub fn masked(
+    qs: &Tensor,
+    ks: &Tensor,
+    vs: &Tensor,
+    mask: Option<&Tensor>,
+    dropout: f64,
+) -> Tensor {
+    let (rows, heads, queries, head) = qs.size4().expect("queries are [B, H, S, E]");
+    let shared = heads / ks.size()[1];
+    // the queries of a group are as many queries of one head
+    let grouped = qs.reshape([rows, heads / shared, shared * queries, head]);
+    let mask = mask.map(|mask| mask.repeat([1, 1, shared, 1]));
+    let ys =
+        Tensor::scaled_dot_product_attention(&grouped, ks, vs, mask, dropout, false, None, false);
+    ys.reshape([rows, heads, queries, head])
+}
+
+/// Every position sees the last `band` up to its own, at a cost that grows with `T band`.
+///
+/// Positions are cut into blocks of the band's size; what a block's queries see lies in its own block and the one before.
+///
+/// # Shape
+/// As [`causal`].
+pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64, dropout: f64) -> Tensor {
+    let (rows, heads, time, head) = qs.size4().expect("queries are [B, H, T, E]");
+    if time <= band {
+        return causal(qs, ks, vs, dropout);
+    }
+    let blocks = (time + band - 1) / band;
+    let padding = blocks * band - time;
+    let (ks, vs) = (for_queries(ks, qs), for_queries(vs, qs));
+    let blocked = |xs: &Tensor| {
+        let xs = xs.constant_pad_nd([0, 0, 0, padding]);
+        xs.reshape([rows * heads, blocks, band, head])
+    };
+    let with_previous = |xs: &Tensor| {
+        let own = blocked(xs); // [B H, blocks, W, E]
+        let previous = own.narrow(1, 0, blocks - 1).constant_pad_nd([0, 0, 0, 0, 1, 0]);
+        Tensor::cat(&[previous, own], 2) // [B H, blocks, 2 W, E]
+    };
+    let mask = Some(band_mask(blocks, band).to_device(qs.device())); // [blocks, W, 2 W]
+    let (qs, ks, vs) = (blocked(qs), with_previous(&ks), with_previous(&vs)); // blocks stand as heads
+    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, dropout, false, None, false);
+    ys.reshape([rows, heads, blocks * band, head]).narrow(2, 0, time)
+}
+
+/// Which of the last and the own block each query sees: `[blocks, W, 2 W]`. Nothing stands before the first block.
+fn band_mask(blocks: i64, band: i64) -> Tensor {
+    let place = Tensor::arange(2 * band, (Kind::Int64, tch::Device::Cpu)); // of keys; queries stand at W + i
+    let query = place.narrow(0, band, band).unsqueeze(-1); // [W, 1]
+    let seen = place.le_tensor(&query).logical_and(&place.gt_tensor(&(&query - band))); // [W, 2 W]
+    let first = seen.logical_and(&place.ge(band));
+    let others = seen.unsqueeze(0).expand([blocks - 1, -1, -1], false);
+    Tensor::cat(&[first.unsqueeze(0), others], 0)
+}
+
+/// Key or value heads, each repeated for the queries that read it: `[B, K, T, E]` to `[B, H, T, E]`.
+fn for_queries(xs: &Tensor, qs: &Tensor) -> Tensor {
+    match qs.size()[1] / xs.size()[1] {
+        1 => xs.shallow_clone(),
+        shared => xs.repeat_interleave_self_int(shared, 1, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn random(heads: i64, time: i64) -> Tensor {
+        Tensor::randn([2, heads, time, 8], (Kind::Float, Device::Cpu))
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    /// The definition, with the mask of a band; one as long as the text is none.
+    fn plain(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64) -> Tensor {
+        let time = qs.size()[2];
+        let place = Tensor::arange(time, (Kind::Int64, Device::Cpu));
+        let age = place.unsqueeze(-1) - &place; // [S, T]
+        let hidden = age.lt(0).logical_or(&age.ge(band));
+        let scores = qs.matmul(&ks.transpose(-1, -2)) / 8f64.sqrt();
+        scores.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float).matmul(vs)
+    }
+
+    #[test]
+    fn causal_attention_is_its_formula() {
+        let [qs, ks, vs] = [4, 4, 4].map(|heads| random(heads, 13));
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &plain(&qs, &ks, &vs, 13)) < 1e-5);
+    }
+
+    #[test]
+    fn a_band_is_the_masked_dense_one_in_values_and_gradients() {
+        for (time, band) in [(12, 4), (13, 4), (7, 4), (4, 4), (3, 4), (9, 1), (30, 7)] {
+            let tensors = [2, 2, 2].map(|heads| random(heads, time).set_requires_grad(true));
+            let [qs, ks, vs] = &tensors;
+            let coefficients = random(2, time);
+            let found = banded(qs, ks, vs, band, 0.);
+            let wanted = plain(qs, ks, vs, band);
+            assert!(difference(&found, &wanted) < 1e-5, "{time}, {band}");
+            let gradients = |ys: &Tensor| {
+                let loss = (ys * &coefficients).sum(Kind::Float);
+                Tensor::run_backward(&[loss], &[qs, ks, vs], false, false)
+            };
+            for (found, wanted) in gradients(&found).iter().zip(gradients(&wanted)) {
+                assert!(difference(found, &wanted) < 1e-4, "{time}, {band}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_band_computes_no_scores_beyond_two_blocks_a_query() {
+        let mask = band_mask(8, 16);
+        assert_eq!(mask.size(), [8, 16, 32], "T 2 W scores, not T T");
+        let seen = mask.sum_dim_intlist(-1, false, Kind::Int64); // of each query
+        assert_eq!(seen.get(0), Tensor::arange_start(1, 17, (Kind::Int64, Device::Cpu)));
+        assert_eq!(seen.get(7).eq(16).all().int64_value(&[]), 1, "no more than the band");
+    }
+
+    #[test]
+    fn shared_heads_are_repeated_next_to_each_other() {
+        let (qs, ks, vs) = (random(6, 5), random(2, 5), random(2, 5));
+        let repeated = |xs: &Tensor| {
+            let one = |head: i64| xs.select(1, head / 3);
+            Tensor::stack(&(0..6).map(one).collect::<Vec<_>>(), 1)
+        };
+        let wanted = plain(&qs, &repeated(&ks), &repeated(&vs), 5);
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
+    }
+
+    #[test]
+    fn a_group_of_queries_reads_its_head_without_copies_of_it() {
+        let (qs, ks, vs) = (random(6, 5), random(2, 5), random(2, 5));
+        let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 5, 5]);
+        let found = masked(&qs, &ks, &vs, Some(&mask), 0.);
+        assert!(difference(&found, &causal(&qs, &ks, &vs, 0.)) < 1e-5);
+        let last = masked(&qs.narrow(2, 4, 1), &ks, &vs, None, 0.);
+        assert!(difference(&last, &found.narrow(2, 4, 1)) < 1e-5);
+    }
+
+    #[test]
+    fn one_head_for_all_queries_is_multi_query_attention() {
+        let (qs, ks, vs) = (random(6, 5), random(1, 5), random(1, 5));
+        let wanted = plain(&qs, &ks, &vs, 5); // broadcast
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
+        assert!(difference(&banded(&qs, &ks, &vs, 2, 0.), &plain(&qs, &ks, &vs, 2)) < 1e-5);
+    }
+
+    #[test]
+    fn a_query_that_sees_nothing_gives_zeros_and_harms_no_other() {
+        let tensors = [2, 2, 2].map(|heads| random(heads, 5).set_requires_grad(true));
+        let [qs, ks, vs] = &tensors;
+        let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0);
+        let _ = mask.get(2).fill_(0);
+        let ys = masked(qs, ks, vs, Some(&mask.view([1, 1, 5, 5])), 0.);
+        let dense = plain(qs, ks, vs, 5);
+        for i in [0, 1, 3, 4] {
+            assert!(difference(&ys.select(2, i), &dense.select(2, i)) < 1e-5);
+        }
+        assert_eq!(ys.select(2, 2).abs().max().double_value(&[]), 0.);
+        let gradients =
+            Tensor::run_backward(&[ys.square().sum(Kind::Float)], &[qs, ks, vs], false, false);
+        for gradient in gradients {
+            assert_eq!(gradient.isfinite().all().int64_value(&[]), 1);
+        }
+    }
+}

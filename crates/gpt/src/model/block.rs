@@ -1,0 +1,62 @@
+//! One layer: `x = x + attention(norm(x))`, `x = x + feed_forward(norm(x))`.
+
+use core_layers::{norm::Norm, rope::Turn};
+use tch::{Tensor, nn, nn::Module};
+
+use super::{
+    attention::{Heads, SelfAttention},
+    feed_forward::FeedForwardNetwork,
+};
+use crate::config::{self, DecoderConfig};
+
+/// One layer.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) attention_norm: Norm,
+    pub(crate) attention: SelfAttention,
+    pub(crate) feed_forward_norm: Norm,
+    pub(crate) feed_forward: FeedForwardNetwork,
+    dropout: f64,
+}
+
+impl Block {
+    pub(crate) fn new(vs: &nn::Path<'_>, config: &DecoderConfig) -> Self {
+        let residual_std = config.initial_std / (2. * config.layers as f64).sqrt();
+        Self {
+            attention_norm: norm(&(vs / "attention_norm"), config),
+            attention: SelfAttention::new(&(vs / "attention"), config, residual_std),
+            feed_forward_norm: norm(&(vs / "feed_forward_norm"), config),
+            feed_forward: FeedForwardNetwork::new(&(vs / "feed_forward"), config, residual_std),
+            dropout: config.dropout,
+        }
+    }
+
+    /// # Shape
+    /// `[B, T, D]` to the same; `attend` as in [`SelfAttention::forward`].
+    pub(crate) fn forward(
+        &self,
+        xs: &Tensor,
+        turn: Option<&Turn>,
+        train: bool,
+        attend: impl FnOnce(&Heads) -> Tensor,
+    ) -> Tensor {
+        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, train, attend);
+        let xs = xs + dropped(found, self.dropout, train);
+        let made = self.feed_forward.forward(&self.feed_forward_norm.forward(&xs));
+        xs + dropped(made, self.dropout, train)
+    }
+}
+
+/// The norm that a configuration asks for.
+pub(crate) fn norm(vs: &nn::Path<'_>, config: &DecoderConfig) -> Norm {
+    let new = match config.norm {
+        config::Norm::LayerNorm => Norm::layer,
+        config::Norm::RmsNorm => Norm::root_mean_square,
+    };
+    new(vs, config.d_model, config.norm_epsilon)
+}
+
+/// Dropout, in training and where there is any.
+pub(crate) fn dropped(xs: Tensor, share: f64, train: bool) -> Tensor {
+    if train && share > 0. { xs.dropout(share, true) } else { xs }
+}
