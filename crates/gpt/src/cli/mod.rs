@@ -3,18 +3,41 @@
 
 mod chat;
 mod compress;
+mod demo;
+mod evaluate;
 mod explain;
+mod export;
 mod generate;
+mod import;
+mod prepare;
+mod quantize;
+mod rivals;
 mod sample;
+mod tokenize;
+mod train;
 mod voice;
 
 use anyhow::Result;
 use clap::Subcommand;
-use core_layers::cli::DecompressArgs;
+use core_layers::cli::{DecompressArgs, DemoArgs};
 
 /// What can be asked of the models of this crate. Without a command, the demo runs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fit a decoder to text and write it to a run folder.
+    Train(Box<train::TrainArgs>),
+    /// How probable text is: nats per token, perplexity, bits per byte.
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Show how a text is cut into tokens.
+    Tokenize(tokenize::TokenizeArgs),
+    /// Cut text into a file of tokens that training maps into memory.
+    Prepare(prepare::PrepareArgs),
+    /// Write any model to a run folder, from which training can go on.
+    Import(import::ImportArgs),
+    /// Write any model to a folder that transformers opens.
+    Export(export::ExportArgs),
+    /// Write any model to one file of 8 or 4 bits a weight.
+    Quantize(quantize::QuantizeArgs),
     /// Go on from a prompt.
     Generate(Box<generate::GenerateArgs>),
     /// Talk with a model.
@@ -28,6 +51,8 @@ pub enum Command {
     /// Restore the file of a .chr file.
     #[command(after_help = "Example:\n  gpt decompress runs/book readme.chr --out restored")]
     Decompress(DecompressArgs),
+    /// Train on the embedded book, measure, write prose: what runs where no command is given.
+    Demo(DemoArgs),
 }
 
 /// Carries out `command`, or the demo.
@@ -44,6 +69,19 @@ pub fn run(command: Option<Command>) -> Result<()> {
         Some(Command::Complete(args)) => sample::complete(&args),
         Some(Command::Compress(args)) => compress::run(&args),
         Some(Command::Decompress(args)) => compress::decompress(&args),
-        None => Ok(()),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Evaluate(args)) => evaluate::run(&args),
+        Some(Command::Tokenize(args)) => tokenize::run(&args),
+        Some(Command::Prepare(args)) => prepare::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Quantize(args)) => quantize::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        None => demo::run(&DemoArgs::default()),
     }
+}
+
+/// Prints one JSON object.
+fn print_json(value: &serde_json::Value) {
+    println!("{value}");
 }
