@@ -16,13 +16,26 @@ pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor, dropout: f64) -> Tensor {
     Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, dropout, true, None, false)
 }
 
-/// Queries see the keys where `mask` is true; one that sees none gives zeros.
+/// Queries see the keys where `mask` is true, or all; one that sees none gives zeros. Keys and values are not copied for
+/// the queries that share them.
 ///
 /// # Shape
-/// Queries `[B, H, S, E]`, keys and values `[B, K, T, E]`, a mask that broadcasts to `[B, H, S, T]`, to `[B, H, S, E]`.
-pub fn masked(qs: &Tensor, ks: &Tensor, vs: &Tensor, mask: &Tensor, dropout: f64) -> Tensor {
-    let (ks, vs) = (for_queries(ks, qs), for_queries(vs, qs));
-    Tensor::scaled_dot_product_attention(qs, &ks, &vs, Some(mask), dropout, false, None, false)
+/// Queries `[B, H, S, E]`, keys and values `[B, K, T, E]`, a mask `[B, 1, S, T]` or `[1, 1, S, T]`, to `[B, H, S, E]`.
+pub fn masked(
+    qs: &Tensor,
+    ks: &Tensor,
+    vs: &Tensor,
+    mask: Option<&Tensor>,
+    dropout: f64,
+) -> Tensor {
+    let (rows, heads, queries, head) = qs.size4().expect("queries are [B, H, S, E]");
+    let shared = heads / ks.size()[1];
+    // the queries of a group are as many queries of one head
+    let grouped = qs.reshape([rows, heads / shared, shared * queries, head]);
+    let mask = mask.map(|mask| mask.repeat([1, 1, shared, 1]));
+    let ys =
+        Tensor::scaled_dot_product_attention(&grouped, ks, vs, mask, dropout, false, None, false);
+    ys.reshape([rows, heads, queries, head])
 }
 
 /// Every position sees the last `band` up to its own, at a cost that grows with `T band`.
@@ -48,8 +61,9 @@ pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64, dropout: f64) ->
         let previous = own.narrow(1, 0, blocks - 1).constant_pad_nd([0, 0, 0, 0, 1, 0]);
         Tensor::cat(&[previous, own], 2) // [B H, blocks, 2 W, E]
     };
-    let mask = band_mask(blocks, band).to_device(qs.device()); // [blocks, W, 2 W]
-    let ys = masked(&blocked(qs), &with_previous(&ks), &with_previous(&vs), &mask, dropout);
+    let mask = Some(band_mask(blocks, band).to_device(qs.device())); // [blocks, W, 2 W]
+    let (qs, ks, vs) = (blocked(qs), with_previous(&ks), with_previous(&vs)); // blocks stand as heads
+    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, dropout, false, None, false);
     ys.reshape([rows, heads, blocks * band, head]).narrow(2, 0, time)
 }
 
@@ -141,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_queries_reads_its_head_without_copies_of_it() {
+        let (qs, ks, vs) = (random(6, 5), random(2, 5), random(2, 5));
+        let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 5, 5]);
+        let found = masked(&qs, &ks, &vs, Some(&mask), 0.);
+        assert!(difference(&found, &causal(&qs, &ks, &vs, 0.)) < 1e-5);
+        let last = masked(&qs.narrow(2, 4, 1), &ks, &vs, None, 0.);
+        assert!(difference(&last, &found.narrow(2, 4, 1)) < 1e-5);
+    }
+
+    #[test]
     fn one_head_for_all_queries_is_multi_query_attention() {
         let (qs, ks, vs) = (random(6, 5), random(1, 5), random(1, 5));
         let wanted = plain(&qs, &ks, &vs, 5); // broadcast
@@ -154,7 +178,7 @@ mod tests {
         let [qs, ks, vs] = &tensors;
         let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0);
         let _ = mask.get(2).fill_(0);
-        let ys = masked(qs, ks, vs, &mask, 0.);
+        let ys = masked(qs, ks, vs, Some(&mask.view([1, 1, 5, 5])), 0.);
         let dense = plain(qs, ks, vs, 5);
         for i in [0, 1, 3, 4] {
             assert!(difference(&ys.select(2, i), &dense.select(2, i)) < 1e-5);

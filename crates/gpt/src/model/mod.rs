@@ -6,6 +6,7 @@
 //! `h = h' + feed_forward(norm(h'))` for each layer, and `logits = head norm(h_L)`. Differs: nothing; what the three
 //! papers do differently is configuration.
 
+mod adapt;
 mod attention;
 mod block;
 mod context;
@@ -13,7 +14,7 @@ mod feed_forward;
 mod linear;
 mod parameters;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod texts;
 
 pub(crate) use attention::Heads;
