@@ -42,7 +42,8 @@ class Layer(nn.Module):
         self.llama, self.heads, width = args.kind == "llama", args.heads, args.width
         norm = RmsNorm if self.llama else nn.LayerNorm
         self.norms = nn.ModuleList(norm(width) for _ in range(2))
-        self.qkv = nn.Linear(width, 3 * width, bias=not self.llama)
+        self.sizes = [width] + 2 * [width // args.heads * args.kv_heads]
+        self.qkv = nn.Linear(width, sum(self.sizes), bias=not self.llama)
         self.output = nn.Linear(width, width, bias=not self.llama)
         inner = -(-8 * width // 3 // 32) * 32 if self.llama else 4 * width
         self.up = nn.Linear(width, 2 * inner if self.llama else inner, bias=not self.llama)
@@ -50,11 +51,12 @@ class Layer(nn.Module):
 
     def forward(self, xs: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         b, t, d = xs.shape
-        heads = [ys.view(b, t, self.heads, -1).transpose(1, 2) for ys in self.qkv(self.norms[0](xs)).chunk(3, dim=-1)]
-        q, k, v = heads  # [B, H, T, E]
+        parts = self.qkv(self.norms[0](xs)).split(self.sizes, dim=-1)
+        q, k, v = (ys.view(b, t, -1, d // self.heads).transpose(1, 2) for ys in parts)  # [B, H, T, E]
         if self.llama:
             q, k = rotate(q, *angles).to(v.dtype), rotate(k, *angles).to(v.dtype)
-        ys = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        shared = k.shape[1] < q.shape[1]
+        ys = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shared)
         xs = xs + self.output(ys.transpose(1, 2).reshape(b, t, d))
         ys = self.up(self.norms[1](xs))
         if self.llama:
@@ -121,7 +123,7 @@ def measure(args: argparse.Namespace) -> None:
                 seconds[precision] = min(seconds[precision], (time.perf_counter() - start) / args.steps)
     parameters = sum(it.numel() for it in variants["fp32"][0].parameters())
     rates = {name: round(args.batch * args.context / it, 1) for name, it in seconds.items()}
-    fields = {"mode": args.mode, "model": args.kind, "layers": args.layers, "width": args.width, "heads": args.heads}
+    fields = {"mode": args.mode, "model": f"book-{args.kind}", "layers": args.layers, "width": args.width, "heads": args.heads}
     fields |= {"context": args.context, "vocabulary": args.vocabulary, "batch": args.batch, "parameters": parameters}
     fields |= {"tokens_per_s": rates, "threads": torch.get_num_threads(), "torch": torch.__version__}
     print(json.dumps(fields), flush=True)
@@ -134,6 +136,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--kv-heads", type=int, default=0, help="0: 2 of llama, all of gpt2")
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=257)
     parser.add_argument("--batch", type=int, default=12)
@@ -142,6 +145,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    args.kv_heads = args.kv_heads or (2 if args.kind == "llama" else args.heads)
     torch.set_num_threads(args.threads)
     measure(args)
 

@@ -7,10 +7,13 @@ mod compress;
 mod demo;
 mod evaluate;
 mod explain;
+mod export;
 mod generate;
+mod import;
 mod info;
 mod logits;
 mod prepare;
+mod quantize;
 mod rivals;
 mod sample;
 mod tokenize;
@@ -55,6 +58,12 @@ pub enum Command {
     Logits(logits::LogitsArgs),
     /// Compare a model with what another program computed, layer by layer.
     Verify(verify::VerifyArgs),
+    /// Write any model to a run folder, from which training can go on.
+    Import(import::ImportArgs),
+    /// Write any model to a folder that transformers opens.
+    Export(export::ExportArgs),
+    /// Write any model to one file of 8 or 4 bits a weight.
+    Quantize(quantize::QuantizeArgs),
     /// Train on the embedded book, measure, write prose: what runs where no command is given.
     Demo(DemoArgs),
 }
@@ -81,6 +90,9 @@ pub fn run(command: Option<Command>) -> Result<()> {
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Logits(args)) => logits::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Quantize(args)) => quantize::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         None => demo::run(&DemoArgs::default()),
     }
