@@ -25,7 +25,7 @@ pub(super) struct VoiceArgs {
     #[arg(long, value_enum, default_value_t = Weights::Ema)]
     weights: Weights,
     /// What computes.
-    #[arg(long, value_enum, default_value_t = EngineChoice::Torch)]
+    #[arg(long, value_enum, default_value_t = EngineChoice::Fused)]
     engine: EngineChoice,
     /// Threads; 0 takes the physical cores.
     #[arg(long, default_value_t = 1)]
@@ -44,7 +44,7 @@ pub(super) type Opened = (Delivered, Box<dyn Decode>);
 impl VoiceArgs {
     /// Opens the model, and hands it on as a voice.
     pub(super) fn with_voice(&self, work: impl FnOnce(&Voice<'_>) -> Result<()>) -> Result<()> {
-        set_threads(if self.threads == 0 { physical_cores() } else { self.threads })?;
+        set_threads(self.threads())?;
         let (delivered, engine) = self.open(&self.model)?;
         let draft = self.draft.as_deref().map(|path| self.open(path)).transpose()?;
         if let (Some((other, _)), Some(path)) = (&draft, &self.draft) {
@@ -60,8 +60,12 @@ impl VoiceArgs {
 
     fn open(&self, path: &Path) -> Result<Opened> {
         let delivered = formats::open(path, self.weights)?;
-        let engine = sample::engine(&delivered, self.engine)?;
+        let engine = sample::engine(&delivered, self.engine, self.threads())?;
         Ok((delivered, engine))
+    }
+
+    fn threads(&self) -> usize {
+        if self.threads == 0 { physical_cores() } else { self.threads }
     }
 }
 
