@@ -78,6 +78,7 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
             checkpoint.copy_into(path, Weights::Ema.prefix(), ema.tensors())?;
         }
         self.about = About { run: self.about.run.clone(), ..about };
+        report(Report::Resumed { step: self.about.step });
         Ok(())
     }
 
@@ -233,7 +234,7 @@ mod tests {
         let mut said = Vec::new();
         resumed.begin(&mut |report| said.push(report))?;
         let warning = "threads was 1, is 2: the bits will differ from an unbroken run";
-        assert_eq!(said, [Report::Warning(warning.into())]);
+        assert_eq!(said, [Report::Warning(warning.into()), Report::Resumed { step: 3 }]);
         assert_eq!((resumed.about().step, resumed.about().valid_nats), (3, Some(0.5)));
         learn(&mut resumed, &second, 4)?;
         assert_eq!(second, slope);
