@@ -210,7 +210,7 @@ impl Decoder {
 
     /// All layers over token embeddings `[B, T, D]` at positions `[T]` or `[B, T]`.
     ///
-    /// `attend` is asked by layer; `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
+    /// `attend` is asked by layer, but not of what a dense layer sees in training without dropout; `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
     pub(crate) fn run(
         &self,
         embedded: &Tensor,
@@ -224,10 +224,16 @@ impl Decoder {
             Some(table) => embedded + Tensor::embedding(table, positions, -1, false, false),
             None => embedded.shallow_clone(),
         };
-        let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
+        let dropout = self.config.dropout;
+        let mut xs = dropped(entered, dropout, train); // [B, T, D]
         for (layer, block) in self.blocks.iter().enumerate() {
             see(layer, &xs);
-            xs = block.forward(&xs, turn.as_ref(), train, |heads| attend(layer, heads));
+            let mut of_layer = |heads: &Heads| attend(layer, heads);
+            let is_plain =
+                train && dropout == 0. && self.config.attention.band(layer as i64).is_none();
+            let attend: Option<&mut dyn FnMut(&Heads) -> Tensor> =
+                if is_plain { None } else { Some(&mut of_layer) };
+            xs = block.forward(&xs, turn.as_ref(), train, attend);
         }
         see(self.blocks.len(), &xs);
         self.norm.forward(&xs)
