@@ -29,18 +29,18 @@ fn plain_joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
     let part = |first, count| split.narrow(1, first, count); // [B, count, T, E]
     let turned = |xs: Tensor| turn.map_or(xs.shallow_clone(), |turn| turn.forward(&xs));
     let (qs, ks) = (turned(part(0, heads[0])), turned(part(heads[0], heads[1])));
-    let ys = causal(&qs, &ks, &part(heads[0] + heads[1], heads[1]), 0.);
+    let ys = causal(&qs, &ks, &part(heads[0] + heads[1], heads[1]));
     ys.transpose(1, 2).reshape([rows, time, -1])
 }
 
-/// Every position sees those up to its own; `dropout` is the share of weights dropped.
+/// Every position sees those up to its own.
 ///
 /// # Shape
 /// Queries `[B, H, T, E]`, keys and values `[B, K, T, E]` to `[B, H, T, E]`.
-pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor, dropout: f64) -> Tensor {
+pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor) -> Tensor {
     let (ks, vs) = (for_queries(ks, qs), for_queries(vs, qs));
     let no_mask: Option<Tensor> = None;
-    Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, dropout, true, None, false)
+    Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, 0., true, None, false)
 }
 
 /// Queries see the keys where `mask` is true, or all; one that sees none gives zeros. Keys and values are not copied for
@@ -48,20 +48,13 @@ pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor, dropout: f64) -> Tensor {
 ///
 /// # Shape
 /// Queries `[B, H, S, E]`, keys and values `[B, K, T, E]`, a mask `[B, 1, S, T]` or `[1, 1, S, T]`, to `[B, H, S, E]`.
-pub fn masked(
-    qs: &Tensor,
-    ks: &Tensor,
-    vs: &Tensor,
-    mask: Option<&Tensor>,
-    dropout: f64,
-) -> Tensor {
+pub fn masked(qs: &Tensor, ks: &Tensor, vs: &Tensor, mask: Option<&Tensor>) -> Tensor {
     let (rows, heads, queries, head) = qs.size4().expect("queries are [B, H, S, E]");
     let shared = heads / ks.size()[1];
     // the queries of a group are as many queries of one head
     let grouped = qs.reshape([rows, heads / shared, shared * queries, head]);
     let mask = mask.map(|mask| mask.repeat([1, 1, shared, 1]));
-    let ys =
-        Tensor::scaled_dot_product_attention(&grouped, ks, vs, mask, dropout, false, None, false);
+    let ys = Tensor::scaled_dot_product_attention(&grouped, ks, vs, mask, 0., false, None, false);
     ys.reshape([rows, heads, queries, head])
 }
 
@@ -71,10 +64,10 @@ pub fn masked(
 ///
 /// # Shape
 /// As [`causal`].
-pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64, dropout: f64) -> Tensor {
+pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64) -> Tensor {
     let (rows, heads, time, head) = qs.size4().expect("queries are [B, H, T, E]");
     if time <= band {
-        return causal(qs, ks, vs, dropout);
+        return causal(qs, ks, vs);
     }
     let blocks = (time + band - 1) / band;
     let padding = blocks * band - time;
@@ -90,7 +83,7 @@ pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64, dropout: f64) ->
     };
     let mask = Some(band_mask(blocks, band).to_device(qs.device())); // [blocks, W, 2 W]
     let (qs, ks, vs) = (blocked(qs), with_previous(&ks), with_previous(&vs)); // blocks stand as heads
-    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, dropout, false, None, false);
+    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, 0., false, None, false);
     ys.reshape([rows, heads, blocks * band, head]).narrow(2, 0, time)
 }
 
@@ -140,7 +133,7 @@ mod tests {
     #[test]
     fn causal_attention_is_its_formula() {
         let [qs, ks, vs] = [4, 4, 4].map(|heads| random(heads, 13));
-        assert!(difference(&causal(&qs, &ks, &vs, 0.), &plain(&qs, &ks, &vs, 13)) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs), &plain(&qs, &ks, &vs, 13)) < 1e-5);
     }
 
     #[test]
@@ -184,7 +177,7 @@ mod tests {
             let tensors = [2, 2, 2].map(|heads| random(heads, time).set_requires_grad(true));
             let [qs, ks, vs] = &tensors;
             let coefficients = random(2, time);
-            let found = banded(qs, ks, vs, band, 0.);
+            let found = banded(qs, ks, vs, band);
             let wanted = plain(qs, ks, vs, band);
             assert!(difference(&found, &wanted) < 1e-5, "{time}, {band}");
             let gradients = |ys: &Tensor| {
@@ -214,16 +207,16 @@ mod tests {
             Tensor::stack(&(0..6).map(one).collect::<Vec<_>>(), 1)
         };
         let wanted = plain(&qs, &repeated(&ks), &repeated(&vs), 5);
-        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs), &wanted) < 1e-5);
     }
 
     #[test]
     fn a_group_of_queries_reads_its_head_without_copies_of_it() {
         let (qs, ks, vs) = (random(6, 5), random(2, 5), random(2, 5));
         let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 5, 5]);
-        let found = masked(&qs, &ks, &vs, Some(&mask), 0.);
-        assert!(difference(&found, &causal(&qs, &ks, &vs, 0.)) < 1e-5);
-        let last = masked(&qs.narrow(2, 4, 1), &ks, &vs, None, 0.);
+        let found = masked(&qs, &ks, &vs, Some(&mask));
+        assert!(difference(&found, &causal(&qs, &ks, &vs)) < 1e-5);
+        let last = masked(&qs.narrow(2, 4, 1), &ks, &vs, None);
         assert!(difference(&last, &found.narrow(2, 4, 1)) < 1e-5);
     }
 
@@ -231,8 +224,8 @@ mod tests {
     fn one_head_for_all_queries_is_multi_query_attention() {
         let (qs, ks, vs) = (random(6, 5), random(1, 5), random(1, 5));
         let wanted = plain(&qs, &ks, &vs, 5); // broadcast
-        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
-        assert!(difference(&banded(&qs, &ks, &vs, 2, 0.), &plain(&qs, &ks, &vs, 2)) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs), &wanted) < 1e-5);
+        assert!(difference(&banded(&qs, &ks, &vs, 2), &plain(&qs, &ks, &vs, 2)) < 1e-5);
     }
 
     #[test]
@@ -241,7 +234,7 @@ mod tests {
         let [qs, ks, vs] = &tensors;
         let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0);
         let _ = mask.get(2).fill_(0);
-        let ys = masked(qs, ks, vs, Some(&mask.view([1, 1, 5, 5])), 0.);
+        let ys = masked(qs, ks, vs, Some(&mask.view([1, 1, 5, 5])));
         let dense = plain(qs, ks, vs, 5);
         for i in [0, 1, 3, 4] {
             assert!(difference(&ys.select(2, i), &dense.select(2, i)) < 1e-5);

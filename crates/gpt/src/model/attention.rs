@@ -29,6 +29,16 @@ pub(crate) struct Heads {
     pub(crate) values: Tensor,
 }
 
+/// What a position sees.
+pub(crate) enum Attend<'a> {
+    /// Every position up to its own.
+    Causal,
+    /// The last so many up to its own.
+    Band(i64),
+    /// What this finds, `[B, H, T, E]`, among what was read before.
+    Kept(&'a mut dyn FnMut(&Heads) -> Tensor),
+}
+
 impl SelfAttention {
     /// `residual_std` is that of what writes to the residual stream.
     pub(crate) fn new(vs: &nn::Path<'_>, config: &DecoderConfig, residual_std: f64) -> Self {
@@ -50,32 +60,30 @@ impl SelfAttention {
         }
     }
 
-    /// `attend` is asked for what the heads find; without it they see every position up to their own, in one pass.
-    ///
     /// # Shape
-    /// Inputs `[B, T, D]`; `attend` gives `[B, H, T, E]`; outputs `[B, T, D]`.
-    pub(crate) fn forward(
-        &self,
-        xs: &Tensor,
-        turn: Option<&Turn>,
-        attend: Option<&mut dyn FnMut(&Heads) -> Tensor>,
-    ) -> Tensor {
+    /// `[B, T, D]` to the same.
+    pub(crate) fn forward(&self, xs: &Tensor, turn: Option<&Turn>, attend: Attend<'_>) -> Tensor {
         let maps = [&self.query, &self.key, &self.value];
-        let Some(attend) = attend else {
-            return self.output.forward(&attention::joint(
-                &Linear::joined(&maps, xs),
-                turn,
-                self.heads,
-            ));
-        };
         let (rows, time, _) = xs.size3().expect("inputs are [B, T, D]");
-        let [queries, keys, values] =
-            maps.map(|map| map.forward(xs).view([rows, time, -1, self.width]).transpose(1, 2));
+        let heads = |xs: &Tensor| xs.view([rows, time, -1, self.width]).transpose(1, 2);
         let turned = |xs: Tensor| match turn {
             Some(turn) => turn.forward(&xs),
             None => xs,
         };
-        let ys = attend(&Heads { queries: turned(queries), keys: turned(keys), values });
+        let ys = match attend {
+            Attend::Causal => {
+                let all = Linear::joined(&maps, xs);
+                return self.output.forward(&attention::joint(&all, turn, self.heads));
+            }
+            Attend::Band(band) => {
+                let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));
+                attention::banded(&turned(queries), &turned(keys), &values, band)
+            }
+            Attend::Kept(of) => {
+                let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));
+                of(&Heads { queries: turned(queries), keys: turned(keys), values })
+            }
+        }; // [B, H, T, E]
         self.output.forward(&ys.transpose(1, 2).reshape([rows, time, -1]))
     }
 }

@@ -4,7 +4,7 @@ use core_layers::{norm::Norm, rope::Turn};
 use tch::{Tensor, nn, nn::Module};
 
 use super::{
-    attention::{Heads, SelfAttention},
+    attention::{Attend, SelfAttention},
     feed_forward::FeedForwardNetwork,
 };
 use crate::config::{self, DecoderConfig};
@@ -38,7 +38,7 @@ impl Block {
         xs: &Tensor,
         turn: Option<&Turn>,
         train: bool,
-        attend: Option<&mut dyn FnMut(&Heads) -> Tensor>,
+        attend: Attend<'_>,
     ) -> Tensor {
         let found = self.attention.forward(&self.attention_norm.forward(xs), turn, attend);
         let xs = xs + dropped(found, self.dropout, train);
