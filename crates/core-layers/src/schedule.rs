@@ -39,6 +39,11 @@ pub enum Decay {
         /// The last rate, as a fraction of the peak.
         floor: f64,
     },
+    /// `1 - (1 - floor) s / n`.
+    Linear {
+        /// The last rate, as a fraction of the peak.
+        floor: f64,
+    },
     /// `factor^s`.
     Exponential {
         /// What each step multiplies the rate by.
@@ -69,7 +74,9 @@ impl Schedule {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let (field, value, zero_is_fine) = match self.decay {
             Decay::Constant => return Ok(()),
-            Decay::Cosine { floor } => ("schedule.decay.floor", floor, true),
+            Decay::Cosine { floor } | Decay::Linear { floor } => {
+                ("schedule.decay.floor", floor, true)
+            }
             Decay::Exponential { factor } => ("schedule.decay.factor", factor, false),
             Decay::Wsd { fraction } => ("schedule.decay.fraction", fraction, false),
         };
@@ -85,6 +92,7 @@ impl Decay {
         match self {
             Self::Constant => 1.0,
             Self::Cosine { floor } => floor + (1.0 - floor) * (1.0 + (PI * part).cos()) / 2.0,
+            Self::Linear { floor } => 1.0 - (1.0 - floor) * part,
             Self::Exponential { factor } => factor.powf(step as f64),
             Self::Wsd { fraction } => ((1.0 - part) / fraction).min(1.0),
         }
@@ -96,6 +104,7 @@ impl fmt::Display for Decay {
         match self {
             Self::Constant => f.write_str("constant"),
             Self::Cosine { floor } => write!(f, "cosine:{floor}"),
+            Self::Linear { floor } => write!(f, "linear:{floor}"),
             Self::Exponential { factor } => write!(f, "exponential:{factor}"),
             Self::Wsd { fraction } => write!(f, "wsd:{fraction}"),
         }
@@ -105,19 +114,20 @@ impl fmt::Display for Decay {
 impl FromStr for Decay {
     type Err = ConfigError;
 
-    /// `constant`, `cosine[:floor]`, `exponential:factor`, `wsd[:fraction]`.
+    /// `constant`, `cosine[:floor]`, `linear[:floor]`, `exponential:factor`, `wsd[:fraction]`.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let (kind, number) = text.split_once(':').map_or((text, None), |(kind, x)| (kind, Some(x)));
         let number = number.map(str::parse::<f64>).transpose();
         match (kind, number) {
             ("constant", Ok(None)) => Ok(Self::Constant),
             ("cosine", Ok(floor)) => Ok(Self::Cosine { floor: floor.unwrap_or(0.0) }),
+            ("linear", Ok(floor)) => Ok(Self::Linear { floor: floor.unwrap_or(0.0) }),
             ("exponential", Ok(Some(factor))) => Ok(Self::Exponential { factor }),
             ("wsd", Ok(fraction)) => Ok(Self::Wsd { fraction: fraction.unwrap_or(0.2) }),
             _ => Err(ConfigError::new(
                 "decay",
                 text,
-                "constant, cosine[:floor], exponential:factor or wsd[:fraction]",
+                "constant, cosine[:floor], linear[:floor], exponential:factor or wsd[:fraction]",
             )),
         }
     }
@@ -138,6 +148,7 @@ mod tests {
             (Decay::Constant, "2.000000"),
             (Decay::Cosine { floor: 0.0 }, "0.000000"),
             (Decay::Cosine { floor: 0.25 }, "0.500000"),
+            (Decay::Linear { floor: 0.25 }, "0.500000"),
             (Decay::Exponential { factor: 0.99 }, "0.732065"), // 2 * 0.99^100
             (Decay::Wsd { fraction: 0.2 }, "0.000000"),
         ] {
@@ -149,6 +160,7 @@ mod tests {
     #[test]
     fn half_way_the_cosine_is_half_and_the_plateau_still_holds() {
         assert_eq!(rates(10, Decay::Cosine { floor: 0.0 }, [60]), ["1.000000"]);
+        assert_eq!(rates(10, Decay::Linear { floor: 0.0 }, [35, 60]), ["1.500000", "1.000000"]);
         assert_eq!(
             rates(10, Decay::Wsd { fraction: 0.2 }, [60, 90, 100]),
             ["2.000000", "2.000000", "1.000000"]
@@ -157,7 +169,7 @@ mod tests {
 
     #[test]
     fn every_rate_is_finite_whatever_the_counts() {
-        for decay in ["constant", "cosine", "exponential:0.9", "wsd"] {
+        for decay in ["constant", "cosine", "linear", "exponential:0.9", "wsd"] {
             let schedule = Schedule { warmup_steps: 7, decay: decay.parse().unwrap() };
             for (step, num_steps) in [(0, 0), (1, 1), (7, 7), (8, 3), (9, 0)] {
                 assert!(
@@ -170,14 +182,14 @@ mod tests {
 
     #[test]
     fn schedules_read_back_what_they_print() {
-        for text in ["constant", "cosine:0.1", "exponential:0.999", "wsd:0.2"] {
+        for text in ["constant", "cosine:0.1", "linear:0.1", "exponential:0.999", "wsd:0.2"] {
             let decay: Decay = text.parse().unwrap();
             assert_eq!(decay.to_string(), text);
             let json = serde_json::to_string(&Schedule { warmup_steps: 3, decay }).unwrap();
             assert_eq!(serde_json::from_str::<Schedule>(&json).unwrap().decay, decay, "{json}");
         }
         assert_eq!("cosine".parse(), Ok(Decay::Cosine { floor: 0.0 }));
-        for wrong in ["linear", "exponential", "cosine:x", "constant:1"] {
+        for wrong in ["step", "exponential", "linear:x", "cosine:x", "constant:1"] {
             assert!(wrong.parse::<Decay>().is_err(), "{wrong}");
         }
         let unknown = r#"{"decay":{"kind":"cosine","floor":0.1,"roof":1}}"#;

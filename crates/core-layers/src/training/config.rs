@@ -8,6 +8,7 @@ use crate::{
     ConfigError,
     autocast::Precision,
     device::{DeviceChoice, keep_memory, physical_cores, set_threads},
+    optim::AdamWConfig,
     schedule::Schedule,
 };
 
@@ -33,6 +34,15 @@ pub struct TrainConfig {
     /// AdamW's decoupled weight decay.
     #[arg(long)]
     pub weight_decay: f64,
+    /// Decay of AdamW's mean of gradients a step.
+    #[arg(long)]
+    pub beta1: f64,
+    /// Decay of AdamW's mean of squared gradients a step.
+    #[arg(long)]
+    pub beta2: f64,
+    /// What keeps AdamW's division finite.
+    #[arg(long)]
+    pub epsilon: f64,
     /// Greatest norm of the gradient; 0 does not clip.
     #[arg(long)]
     pub clip_norm: f64,
@@ -68,13 +78,17 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay } = AdamWConfig::default();
         Self {
             num_steps: 1000,
             batch_size: 64,
             micro_batches: 1,
             learning_rate: 1e-3,
             schedule: Schedule::default(),
-            weight_decay: 0.,
+            weight_decay,
+            beta1,
+            beta2,
+            epsilon,
             clip_norm: 1.,
             ema_decay: 0.999,
             report_every: 20,
@@ -122,6 +136,15 @@ impl TrainConfig {
             decay,
             "0 or a positive number",
         )?;
+        for (field, beta) in [("train.beta1", self.beta1), ("train.beta2", self.beta2)] {
+            ConfigError::ensure((0. ..1.).contains(&beta), field, beta, "at least 0 and below 1")?;
+        }
+        ConfigError::ensure(
+            self.epsilon > 0. && self.epsilon.is_finite(),
+            "train.epsilon",
+            self.epsilon,
+            "a positive number",
+        )?;
         ConfigError::ensure(
             self.clip_norm >= 0.,
             "train.clip_norm",
@@ -158,6 +181,12 @@ impl TrainConfig {
         Ok(device)
     }
 
+    /// The numbers of its optimiser.
+    pub fn adam(&self) -> AdamWConfig {
+        let Self { beta1, beta2, epsilon, weight_decay, .. } = *self;
+        AdamWConfig { beta1, beta2, epsilon, weight_decay }
+    }
+
     /// The learning rate of `step`, the first of which is 1.
     pub fn rate(&self, step: u64) -> f64 {
         self.schedule.rate(step, self.num_steps, self.learning_rate)
@@ -179,11 +208,21 @@ mod tests {
             TrainConfig { micro_batches: 65, ..TrainConfig::default() },
             TrainConfig { learning_rate: f64::NAN, ..TrainConfig::default() },
             TrainConfig { ema_decay: 1., ..TrainConfig::default() },
+            TrainConfig { beta2: 1., ..TrainConfig::default() },
+            TrainConfig { epsilon: 0., ..TrainConfig::default() },
             TrainConfig { save_every: 0, ..TrainConfig::default() },
         ] {
             assert!(bad.validate().is_err(), "{bad:?}");
         }
     }
+
+    #[test]
+    fn a_configuration_from_before_the_betas_has_their_defaults() -> anyhow::Result<()> {
+        let config: TrainConfig = serde_json::from_str(r#"{"weight_decay": 0.1}"#)?;
+        assert_eq!(config.adam(), AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() });
+        Ok(())
+    }
+
     #[test]
     fn the_old_name_of_a_field_is_read_from_files_and_flags() -> anyhow::Result<()> {
         let config: TrainConfig = serde_json::from_str(r#"{"eval_images": 7}"#)?;

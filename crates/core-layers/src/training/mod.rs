@@ -5,6 +5,7 @@
 
 mod about;
 mod config;
+mod peak;
 mod report;
 mod run;
 mod state;
@@ -13,6 +14,7 @@ mod window;
 
 pub use about::{About, ensure_opens};
 pub use config::TrainConfig;
+pub use peak::matmul_peak;
 pub use report::{Ending, Report, watch};
 pub use run::{Architecture, Part, Run};
 pub use state::TrainState;

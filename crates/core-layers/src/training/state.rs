@@ -8,12 +8,15 @@ use tch::{Tensor, nn};
 use super::{About, Architecture, Part, Report, TrainConfig};
 use crate::{
     checkpoint::{Checkpoint, Weights, write_atomic},
-    optim::{self, AdamW, AdamWConfig, Ema},
+    optim::{self, AdamW, Ema},
     run::{CONFIG, LAST, MODEL, RunFolder},
 };
 
 /// The section of a checkpoint that holds `AdamW`'s moments.
 const ADAM: &str = "adam.";
+/// Sections of the last state where adapters are trained: these, and the weights that they leave as they are.
+const ADAPTER: &str = "adapter.";
+const BASE: &str = "base.";
 
 /// A run between two steps: weights, `AdamW`'s moments, the moving average, and what the next checkpoint will say.
 #[derive(Debug)]
@@ -23,21 +26,45 @@ pub struct TrainState<'r, M, D> {
     weights: BTreeMap<String, Tensor>,
     optimiser: AdamW,
     ema: Option<Ema>,
+    base: Option<BTreeMap<String, Tensor>>, // where `weights` are adapters
+    metadata: BTreeMap<String, String>,
 }
 
 impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
     /// Before the first step of `about.run` on the weights in `vs`.
     pub fn new(folder: &'r RunFolder, vs: &nn::VarStore, about: About<M, D>) -> Self {
-        let weights = optim::parameters(vs);
+        Self::of(folder, optim::parameters(vs), about)
+    }
+
+    /// The same where only `adapters` are trained, beside the weights `base`, which are saved to resume from and
+    /// otherwise left alone. The weights to use are given to [`TrainState::save_merged`].
+    pub fn adapting(
+        folder: &'r RunFolder,
+        adapters: BTreeMap<String, Tensor>,
+        base: BTreeMap<String, Tensor>,
+        about: About<M, D>,
+    ) -> Self {
+        Self { base: Some(base), ..Self::of(folder, adapters, about) }
+    }
+
+    fn of(folder: &'r RunFolder, weights: BTreeMap<String, Tensor>, about: About<M, D>) -> Self {
         let config = &about.run.train;
-        let adam = AdamWConfig { weight_decay: config.weight_decay, ..AdamWConfig::default() };
         Self {
-            optimiser: AdamW::new(&weights, adam),
+            optimiser: AdamW::new(&weights, config.adam()),
             ema: (config.ema_decay > 0.).then(|| Ema::new(&weights, config.ema_decay)),
+            base: None,
+            metadata: BTreeMap::new(),
             folder,
             about,
             weights,
         }
+    }
+
+    /// Every checkpoint will say `text` under `key` of its metadata.
+    #[must_use]
+    pub fn saying(mut self, key: &str, text: String) -> Self {
+        self.metadata.insert(key.into(), text);
+        self
     }
 
     /// What the last save said, or would have said before the first step.
@@ -45,18 +72,22 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
         &self.about
     }
 
-    /// Takes up the last save in the folder; where there is none, writes the configuration. What will keep the bits from
-    /// being those of an unbroken run is reported as a warning.
+    /// Takes up the last save in the folder, and writes the configuration where there is none. What will keep the bits
+    /// from being those of an unbroken run is reported as a warning.
     ///
     /// # Errors
     /// A save that cannot be read, belongs to another model or to other data; a configuration that cannot be written.
     pub fn begin(&mut self, report: &mut dyn FnMut(Report)) -> Result<()> {
         let path = self.folder.file(LAST);
         if path.exists() {
-            return self.restore(&path, report);
+            self.restore(&path, report)?;
         }
-        let config = serde_json::to_string_pretty(&self.about.run)?;
-        Ok(write_atomic(&self.folder.file(CONFIG), config.as_bytes())?)
+        let file = self.folder.file(CONFIG);
+        if !file.exists() {
+            let config = serde_json::to_string_pretty(&self.about.run)?;
+            write_atomic(&file, config.as_bytes())?;
+        }
+        Ok(())
     }
 
     fn restore(&mut self, path: &Path, report: &mut dyn FnMut(Report)) -> Result<()> {
@@ -72,7 +103,13 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
         for line in changes(&about.run.train, &self.about.run.train) {
             report(Report::Warning(line));
         }
-        checkpoint.copy_into(path, Weights::Raw.prefix(), &self.weights)?;
+        match &self.base {
+            None => checkpoint.copy_into(path, Weights::Raw.prefix(), &self.weights)?,
+            Some(base) => {
+                checkpoint.copy_into(path, ADAPTER, &self.weights)?;
+                checkpoint.copy_into(path, BASE, base)?;
+            }
+        }
         checkpoint.copy_into(path, ADAM, &self.optimiser.state())?;
         if let Some(ema) = &self.ema {
             checkpoint.copy_into(path, Weights::Ema.prefix(), ema.tensors())?;
@@ -128,20 +165,59 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
     /// # Errors
     /// A file that cannot be written, such as on a full disk; what stood there before still does.
     pub fn save(&mut self, step: u64, valid_nats: f64) -> Result<bool> {
+        let weights = self.weights.iter().map(|(name, x)| (name.clone(), x.shallow_clone()));
+        self.save_merged(step, valid_nats, &weights.collect())
+    }
+
+    /// The same where adapters are trained: `merged` are the weights to use.
+    ///
+    /// # Errors
+    /// As [`TrainState::save`].
+    pub fn save_merged(
+        &mut self,
+        step: u64,
+        valid_nats: f64,
+        merged: &BTreeMap<String, Tensor>,
+    ) -> Result<bool> {
         let is_best = self.about.valid_nats.is_none_or(|best| valid_nats < best);
         self.about.step = step;
         if is_best {
             self.about.valid_nats = Some(valid_nats);
         }
-        let mut checkpoint = Checkpoint::default();
-        self.about.write(&mut checkpoint)?;
-        checkpoint.insert_weights(&self.weights, self.ema.as_ref().map(Ema::tensors));
+        let checkpoint = self.checkpoint(merged)?;
         if is_best {
             checkpoint.save(&self.folder.file(MODEL)).context("saving the best model")?;
         }
-        checkpoint.insert(ADAM, &self.optimiser.state());
-        checkpoint.save(&self.folder.file(LAST)).context("saving the state")?;
+        self.save_last(checkpoint)?;
         Ok(is_best)
+    }
+
+    /// Writes the state before the first step, for weights that were not made from the seed: a run that is killed before
+    /// its first save is resumed from these. To be called before [`TrainState::begin`].
+    ///
+    /// # Errors
+    /// As [`TrainState::save`].
+    pub fn save_start(&self, merged: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.save_last(self.checkpoint(merged)?)
+    }
+
+    /// Everything that using the weights needs.
+    fn checkpoint(&self, merged: &BTreeMap<String, Tensor>) -> Result<Checkpoint> {
+        let metadata = self.metadata.clone();
+        let mut checkpoint = Checkpoint { metadata, ..Checkpoint::default() };
+        self.about.write(&mut checkpoint)?;
+        checkpoint.insert_weights(merged, self.ema.as_ref().map(Ema::tensors));
+        Ok(checkpoint)
+    }
+
+    /// Adds everything that resuming needs.
+    fn save_last(&self, mut checkpoint: Checkpoint) -> Result<()> {
+        if let Some(base) = &self.base {
+            checkpoint.insert(ADAPTER, &self.weights);
+            checkpoint.insert(BASE, base);
+        }
+        checkpoint.insert(ADAM, &self.optimiser.state());
+        checkpoint.save(&self.folder.file(LAST)).context("saving the state")
     }
 }
 
@@ -161,103 +237,4 @@ fn changes(then: &TrainConfig, now: &TrainConfig) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde::{Deserialize, Serialize};
-    use tch::{Device, Kind};
-
-    use super::*;
-    use crate::{ConfigError, training::Run};
-
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    struct Line;
-
-    impl Part for Line {
-        fn validate(&self) -> Result<(), ConfigError> {
-            Ok(())
-        }
-    }
-
-    impl Architecture for Line {
-        const NAME: &'static str = "line";
-
-        fn least_parameters(&self) -> i64 {
-            1
-        }
-    }
-
-    fn about(threads: usize, data_hash: &str) -> About<Line, Line> {
-        About {
-            run: Run {
-                model: Line,
-                data: Line,
-                train: TrainConfig { threads, ..TrainConfig::default() },
-            },
-            dataset: "points".into(),
-            protocol: "all".into(),
-            label_names: Vec::new(),
-            data_hash: data_hash.into(),
-            step: 0,
-            valid_nats: None,
-        }
-    }
-
-    fn line() -> (nn::VarStore, Tensor) {
-        let vs = nn::VarStore::new(Device::Cpu);
-        let slope = vs.root().zeros("slope", &[1]);
-        (vs, slope)
-    }
-
-    fn learn(state: &mut TrainState<'_, Line, Line>, slope: &Tensor, step: u64) -> Result<f64> {
-        state.zero_grad();
-        let loss = (slope - 1.).square().sum(Kind::Float);
-        loss.backward();
-        state.step(step, 0.1, loss.double_value(&[]))
-    }
-
-    #[test]
-    fn a_saved_state_is_taken_up_with_its_moments() -> Result<()> {
-        let place = tempfile::tempdir()?;
-        let folder = RunFolder::create(place.path(), false)?;
-        let (vs, slope) = line();
-        let mut state = TrainState::new(&folder, &vs, about(1, "a"));
-        state.begin(&mut |report| panic!("{report:?}"))?;
-        for step in 1..=3 {
-            learn(&mut state, &slope, step)?;
-        }
-        assert!(state.save(3, 0.5)?);
-        assert!(!state.save(3, 0.6)?, "more nats are not the best");
-        learn(&mut state, &slope, 4)?;
-
-        let (again, second) = line();
-        let mut resumed = TrainState::new(&folder, &again, about(2, "a"));
-        let mut said = Vec::new();
-        resumed.begin(&mut |report| said.push(report))?;
-        let warning = "threads was 1, is 2: the bits will differ from an unbroken run";
-        assert_eq!(said, [Report::Warning(warning.into())]);
-        assert_eq!((resumed.about().step, resumed.about().valid_nats), (3, Some(0.5)));
-        learn(&mut resumed, &second, 4)?;
-        assert_eq!(second, slope);
-        resumed.swap();
-        state.swap();
-        assert_eq!(second, slope, "the averages as well");
-        Ok(())
-    }
-
-    #[test]
-    fn other_data_and_losses_that_are_no_numbers_are_refused() -> Result<()> {
-        let place = tempfile::tempdir()?;
-        let folder = RunFolder::create(place.path(), false)?;
-        let (vs, slope) = line();
-        let mut state = TrainState::new(&folder, &vs, about(1, "a"));
-        let refusal = state.step(1, 0.1, f64::NAN).unwrap_err().to_string();
-        assert!(refusal.contains("the loss is NaN at step 1; the last good state is none yet"));
-        learn(&mut state, &slope, 1)?;
-        state.save(1, 0.5)?;
-        let refusal = state.step(2, 0.1, f64::INFINITY).unwrap_err().to_string();
-        assert!(refusal.contains("last.safetensors (step 1)"), "{refusal}");
-        let mut other = TrainState::new(&folder, &vs, about(1, "b"));
-        let refusal = other.begin(&mut |_| {}).unwrap_err().to_string();
-        assert!(refusal.contains("was trained on other data"), "{refusal}");
-        Ok(())
-    }
-}
+mod tests;

@@ -36,6 +36,11 @@ impl Window {
         self.norm
     }
 
+    /// Examples of all steps.
+    pub fn examples(&self) -> usize {
+        self.examples
+    }
+
     /// Examples per second.
     pub fn rate(&self) -> f64 {
         self.examples as f64 / self.start.elapsed().as_secs_f64()
@@ -51,7 +56,7 @@ mod tests {
         let mut window = Window::default();
         window.add(1., 5., 2);
         window.add(2., 3., 2);
-        assert_eq!((window.mean_loss(), window.last_norm()), (1.5, 3.));
+        assert_eq!((window.mean_loss(), window.last_norm(), window.examples()), (1.5, 3., 4));
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(window.rate() > 0. && window.rate() < 4. / 0.02);
     }

@@ -3,14 +3,20 @@
 
 mod audit;
 mod compress;
+mod demo;
+mod evaluate;
 mod info;
 mod logits;
+mod prepare;
+mod rivals;
 mod sample;
+mod tokenize;
+mod train;
 mod verify;
 
 use anyhow::Result;
 use clap::Subcommand;
-use core_layers::cli::{DecompressArgs, InfoArgs};
+use core_layers::cli::{DecompressArgs, DemoArgs, InfoArgs};
 
 /// What can be asked of the models of this crate. Without a command, the demo runs.
 #[derive(Debug, Subcommand)]
@@ -33,6 +39,16 @@ pub enum Command {
     Logits(logits::LogitsArgs),
     /// Compare a model with what another program computed, layer by layer.
     Verify(verify::VerifyArgs),
+    /// Fit a decoder to text and write it to a run folder.
+    Train(Box<train::TrainArgs>),
+    /// How probable text is: nats per token, perplexity, bits per byte.
+    Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Show how a text is cut into tokens.
+    Tokenize(tokenize::TokenizeArgs),
+    /// Cut text into a file of tokens that training maps into memory.
+    Prepare(prepare::PrepareArgs),
+    /// Train on the embedded book, measure, write prose: what runs where no command is given.
+    Demo(DemoArgs),
 }
 
 /// Carries out `command`, or the demo.
@@ -51,7 +67,12 @@ pub fn run(command: Option<Command>) -> Result<()> {
         Some(Command::Info(args)) => info::run(&args),
         Some(Command::Logits(args)) => logits::run(&args),
         Some(Command::Verify(args)) => verify::run(&args),
-        None => Ok(()),
+        Some(Command::Train(args)) => train::run(&args),
+        Some(Command::Evaluate(args)) => evaluate::run(&args),
+        Some(Command::Tokenize(args)) => tokenize::run(&args),
+        Some(Command::Prepare(args)) => prepare::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        None => demo::run(&DemoArgs::default()),
     }
 }
 

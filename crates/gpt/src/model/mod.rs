@@ -7,6 +7,7 @@
 //! differently is configuration. Differs: dropout acts on what enters the residual stream, as in GPT-2, but not on the
 //! weights of attention, so that the pass over a head is one.
 
+mod adapt;
 mod attention;
 mod block;
 mod context;

@@ -1,4 +1,4 @@
-//! The characters of a training text as tokens.
+//! The characters of a text as tokens.
 
 use std::collections::BTreeSet;
 

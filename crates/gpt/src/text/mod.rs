@@ -3,7 +3,7 @@
 //! | | tokens | texts it takes |
 //! |---|---|---|
 //! | [`Tokenizer::Bytes`] | 0 to 255, 256 ends a text | all, and any bytes |
-//! | [`Tokenizer::Characters`] | the characters of a training text, sorted, then the end | those of its characters |
+//! | [`Tokenizer::Characters`] | the characters of a text, sorted, then the end | those of its characters |
 //! | [`Tokenizer::Subwords`] | byte-pair encoding (Sennrich et al., 2016, <https://arxiv.org/abs/1508.07909>) and its kin | nearly always all |
 
 mod characters;
@@ -51,7 +51,7 @@ const BYTES: [u8; 256] = {
 pub enum Tokenizer {
     /// Bytes are tokens 0 to 255; 256 ends a text.
     Bytes,
-    /// Characters of a training text.
+    /// Characters of a text.
     Characters(Arc<Characters>),
     /// Subwords: whatever a `tokenizer.json` says.
     Subwords(Arc<Subwords>),

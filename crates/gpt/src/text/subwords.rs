@@ -162,12 +162,13 @@ impl Subwords {
     }
 
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
-        let mut tokens = Vec::new();
-        for part in parts(text, PART) {
-            let cutter = if tokens.is_empty() { &self.plain } else { self.unprefixed() };
-            tokens.extend(cut(cutter, part));
-        }
-        tokens
+        self.encode_in_parts(text, PART)
+    }
+
+    pub(super) fn encode_in_parts(&self, text: &str, size: usize) -> Vec<u32> {
+        let cutters =
+            std::iter::once(&self.plain).chain(std::iter::repeat_with(|| self.unprefixed()));
+        parts(text, size).zip(cutters).flat_map(|(part, cutter)| cut(cutter, part)).collect()
     }
 
     pub(super) fn encode_special(&self, text: &str) -> Vec<u32> {

@@ -8,6 +8,9 @@ use serde_json::Value;
 /// What was measured: bench, model, batch, threads, engine.
 type Key = (String, String, u64, u64, String);
 
+/// What rates count.
+const UNITS: [&str; 3] = ["images", "samples", "tokens"];
+
 /// Prints the medians over the lines of `path` that measured the same, as a Markdown table; each engine beside the best
 /// of those that it is held against.
 pub(crate) fn print(path: &Path) -> Result<()> {
@@ -21,7 +24,7 @@ pub(crate) fn print(path: &Path) -> Result<()> {
     }
     let rates: BTreeMap<Key, f64> = rates.into_iter().map(|(key, xs)| (key, median(xs))).collect();
     println!(
-        "| bench | model | batch | threads | engine | images or samples/s | ratios |\n|---|---|--:|--:|---|--:|---|"
+        "| bench | model | batch | threads | engine | images, samples or tokens/s | ratios |\n|---|---|--:|--:|---|--:|---|"
     );
     for (key, rate) in &rates {
         let (bench, model, batch, threads, engine) = key;
@@ -51,9 +54,8 @@ fn read(line: &Value) -> Result<Vec<(Key, f64)>> {
             text("engine").context("no engine")?,
             text("precision").context("no precision")?
         );
-        let rate =
-            ["images_per_second", "samples_per_second"].iter().find_map(|it| line[it].as_f64());
-        let rate = rate.context("neither images_per_second nor samples_per_second")?;
+        let rate = UNITS.iter().find_map(|it| line[format!("{it}_per_second")].as_f64());
+        let rate = rate.context("no images, samples or tokens per_second")?;
         return Ok(vec![(
             (bench, text("model").context("no model")?, batch, threads, engine),
             rate,
@@ -64,8 +66,8 @@ fn read(line: &Value) -> Result<Vec<(Key, f64)>> {
     let key = |variant: &str| {
         (bench.clone(), model.clone(), batch, threads, format!("pytorch {variant}"))
     };
-    let rates = ["images_per_s", "samples_per_s"].iter().find_map(|it| line[it].as_object());
-    let rates = rates.context("neither images_per_s nor samples_per_s")?;
+    let rates = UNITS.iter().find_map(|it| line[format!("{it}_per_s")].as_object());
+    let rates = rates.context("no images, samples or tokens per_s")?;
     let rate =
         |(variant, rate): (&String, &Value)| Ok((key(variant), rate.as_f64().context("a rate")?));
     rates.iter().map(rate).collect()
