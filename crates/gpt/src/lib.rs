@@ -13,6 +13,6 @@ pub mod model;
 pub mod sample;
 pub mod text;
 pub mod train;
-pub mod verify;
 pub mod trained;
+pub mod verify;
 pub mod weights;

@@ -5,9 +5,12 @@ mod audit;
 mod compress;
 mod demo;
 mod evaluate;
+mod export;
+mod import;
 mod info;
 mod logits;
 mod prepare;
+mod quantize;
 mod rivals;
 mod sample;
 mod tokenize;
@@ -47,6 +50,12 @@ pub enum Command {
     Tokenize(tokenize::TokenizeArgs),
     /// Cut text into a file of tokens that training maps into memory.
     Prepare(prepare::PrepareArgs),
+    /// Write any model to a run folder, from which training can go on.
+    Import(import::ImportArgs),
+    /// Write any model to a folder that transformers opens.
+    Export(export::ExportArgs),
+    /// Write any model to one file of 8 or 4 bits a weight.
+    Quantize(quantize::QuantizeArgs),
     /// Train on the embedded book, measure, write prose: what runs where no command is given.
     Demo(DemoArgs),
 }
@@ -71,6 +80,9 @@ pub fn run(command: Option<Command>) -> Result<()> {
         Some(Command::Evaluate(args)) => evaluate::run(&args),
         Some(Command::Tokenize(args)) => tokenize::run(&args),
         Some(Command::Prepare(args)) => prepare::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Quantize(args)) => quantize::run(&args),
         Some(Command::Demo(args)) => demo::run(&args),
         None => demo::run(&DemoArgs::default()),
     }

@@ -18,7 +18,7 @@ impl DecoderConfig {
 
 impl Scaling {
     /// A frequency, scaled.
-    fn of(self, frequency: f64) -> f64 {
+    pub(crate) fn of(self, frequency: f64) -> f64 {
         match self {
             Self::None => frequency,
             Self::Linear { factor } => frequency / factor,
