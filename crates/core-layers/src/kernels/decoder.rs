@@ -60,10 +60,11 @@ pub(crate) fn attention(
     if !fits {
         return Err(TorchError(format!("no attention of {joint:?} with {heads:?} heads")));
     }
-    let [cos, sin] = turn.map_or([ptr::null(); 2], |tables| tables.map(Tensor::as_ptr));
+    let none = Tensor::empty([0], (Kind::Float, Device::Cpu));
+    let [cos, sin] = turn.unwrap_or([&none; 2]).map(Tensor::as_ptr);
     let mut out = ptr::null_mut();
-    // SAFETY: live tensors whose kinds, devices and shapes were checked, or null where there are no angles. `from_ptr`
-    // takes the tensor that the shim made.
+    // SAFETY: live tensors whose kinds, devices and shapes were checked; tables without numbers say that nothing is
+    // turned. `from_ptr` takes the tensor that the shim made.
     unsafe {
         check(cl_attention(joint.as_ptr(), cos, sin, heads[0], heads[1], &raw mut out))?;
         Ok(Tensor::from_ptr(out))
