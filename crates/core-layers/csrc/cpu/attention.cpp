@@ -48,7 +48,7 @@ struct Heads {
 };
 
 cl::Rotary rotary(const Tensor& cos, const Tensor& sin) {
-  if (!cos.defined()) return {nullptr, nullptr};
+  if (cos.numel() == 0) return {nullptr, nullptr};
   return {cos.const_data_ptr<float>(), sin.const_data_ptr<float>()};
 }
 
@@ -110,11 +110,10 @@ int cl_attention_is_there() {
 #endif
 }
 
-// Queries, keys and values [B, T, (H + 2 K) E] to [B, T, H E]; cosines and sines [T, E / 2], float32, or null.
+// Queries, keys and values [B, T, (H + 2 K) E] to [B, T, H E]; cosines and sines [T, E / 2], float32, or [0] where nothing turns.
 int cl_attention(const Tensor* joint, const Tensor* cos, const Tensor* sin, int64_t heads, int64_t kv_heads, Tensor** out) {
 #ifdef CL_HAS_PAIRS
-  CL_TRY(*out = new Tensor(Attention::apply(*joint, cos ? cos->contiguous() : Tensor(), sin ? sin->contiguous() : Tensor(), heads,
-                                            kv_heads)))
+  CL_TRY(*out = new Tensor(Attention::apply(*joint, cos->contiguous(), sin->contiguous(), heads, kv_heads)))
 #else
   CL_TRY(TORCH_CHECK(false, "this build has no instructions for pairs of bfloat16"))
 #endif
