@@ -26,7 +26,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "SAFETENSORS")]
     against: PathBuf,
     /// Greatest difference of logits that counts as agreement.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-4)]
     tolerance: f64,
     /// Print one JSON object.
     #[arg(long)]
