@@ -4,7 +4,6 @@
 //! [`Filters`], one draw from the [`Distribution`] that they leave; [`Explanation`] is the slow definition of that. A
 //! [`Stream`] makes text of tokens, a [`Draft`] makes it faster.
 
-#[cfg(test)]
 pub mod codec;
 mod config;
 mod distribution;

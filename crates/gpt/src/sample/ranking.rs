@@ -23,6 +23,19 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// Adds what is NaN for NaN, and for infinities, one of which is allowed.
+fn doubt(x: f32, doubts: f32) -> f32 {
+    doubts + 0. * x
+}
+
+/// Lane by lane.
+#[inline]
+fn take(lanes: &mut [f32; LANES], xs: &[f32], with: &impl Fn(f32, f32) -> f32) {
+    for (lane, &x) in lanes.iter_mut().zip(xs) {
+        *lane = with(x, *lane);
+    }
+}
+
 /// The greatest logit of every block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ranking {
@@ -37,22 +50,16 @@ impl Ranking {
     /// Where a logit is NaN or plus infinity, or all are minus infinity: that is no distribution.
     pub(super) fn set(&mut self, logits: &[f32]) -> Result<f32> {
         self.maxima.clear();
-        let mut doubts = [0f32; LANES]; // 0 x is NaN for NaN and for infinities, one of which is allowed
+        let mut doubts = [0f32; LANES];
         for block in logits.chunks(BLOCK) {
             let mut lanes = [f32::NEG_INFINITY; LANES];
             let (chunks, rest) = block.as_chunks::<LANES>();
             for chunk in chunks {
-                for i in 0..LANES {
-                    lanes[i] = greater(chunk[i], lanes[i]);
-                }
-                for i in 0..LANES {
-                    doubts[i] += 0. * chunk[i];
-                }
+                take(&mut lanes, chunk, &greater);
+                take(&mut doubts, chunk, &doubt);
             }
-            for (i, &x) in rest.iter().enumerate() {
-                lanes[i] = greater(x, lanes[i]);
-                doubts[i] += 0. * x;
-            }
+            take(&mut lanes, rest, &greater);
+            take(&mut doubts, rest, &doubt);
             let [a, b, c, d]: [f32; 4] = from_fn(|i| greater(lanes[i], lanes[i + 4]));
             self.maxima.push(greater(greater(a, b), greater(c, d)));
         }
