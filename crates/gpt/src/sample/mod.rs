@@ -2,7 +2,8 @@
 //!
 //! A [`Writer`] reads prompts and writes texts over any engine. A step of writing: the model's logits, [`Penalties`],
 //! [`Filters`], one draw from the [`Distribution`] that they leave; [`Explanation`] is the slow definition of that. A
-//! [`Stream`] makes text of tokens, a [`Draft`] makes it faster.
+//! [`Stream`] makes text of tokens, a [`Draft`] makes it faster. Three engines stand behind [`Decode`]: [`TorchEngine`] in
+//! libtorch operations on any device, [`FusedEngine`] on packed weights, [`ExactEngine`] of defined bits, the codec's.
 
 pub mod codec;
 mod config;

@@ -9,8 +9,9 @@
 //! 4, 2 and 1; an output is one chain of fused multiply-adds, j ascending, then divided. Letters: H query heads, K key and
 //! value heads, D channels of a head, N numbers in a vector.
 //!
-//! Keys lie as `[block of 16 positions][K][D][16]` and values as `[position][K][D]`: vectors hold positions of a score, and
-//! channels of an output; both grow at their end.
+//! Keys lie as `[K][block of 16 positions][D + 1][16]` and values as `[K][position][D]`: vectors hold positions of a score, and
+//! channels of an output, and a head reads memory from one end to the other. The line that fills up a block keeps blocks that
+//! are read together out of each other's sets of the first cache.
 
 #![expect(clippy::needless_range_loop, reason = "a constant index keeps an array in registers")]
 
@@ -30,6 +31,7 @@ pub struct TextPast {
     values: Buffer,
     kv_heads: usize,
     depth: usize,
+    room: usize, // positions, whole blocks
     len: usize,
 }
 
@@ -63,35 +65,43 @@ impl TextPast {
     /// # Panics
     /// If either has another length.
     pub fn push(&mut self, key: &[f32], value: &[f32]) {
-        let width = self.kv_heads * self.depth;
+        let (depth, width) = (self.depth, self.kv_heads * self.depth);
         assert!(key.len() == width && value.len() == width, "a key and a value of {width}");
-        if self.len * width == self.values.len() {
-            let room = (2 * self.len).max(4 * BLOCK) * width;
-            self.keys = grown(&self.keys, room);
-            self.values = grown(&self.values, room);
+        if self.len == self.room {
+            *self = self.with_room((2 * self.room).max(4 * BLOCK));
         }
-        let block = self.len / BLOCK * BLOCK * width;
-        let places = self.keys[block..].iter_mut().skip(self.len % BLOCK).step_by(BLOCK);
-        for (to, &from) in places.zip(key) {
-            *to = from;
+        let (block, place) = (self.len / BLOCK * BLOCK, self.len % BLOCK);
+        for head in 0..self.kv_heads {
+            let key = &key[head * depth..][..depth];
+            let first = (head * self.room + block) * (depth + 1);
+            let to = self.keys[first..][..BLOCK * depth].iter_mut();
+            to.skip(place).step_by(BLOCK).zip(key).for_each(|(to, &from)| *to = from);
+            let value = &value[head * depth..][..depth];
+            let first = (head * self.room + self.len) * depth;
+            self.values[first..][..depth].copy_from_slice(value);
         }
-        self.values[self.len * width..][..width].copy_from_slice(value);
         self.len += 1;
+    }
+
+    /// A copy with room for so many positions, at least as many as it has.
+    fn with_room(&self, room: usize) -> Self {
+        let grown = |from: &Buffer, width: usize| {
+            let mut to = Buffer::new(room * self.kv_heads * width);
+            let heads = from.chunks_exact((self.room * width).max(1));
+            for (to, from) in to.chunks_exact_mut((room * width).max(1)).zip(heads) {
+                to[..from.len()].copy_from_slice(from);
+            }
+            to
+        };
+        let (keys, values) = (grown(&self.keys, self.depth + 1), grown(&self.values, self.depth));
+        Self { keys, values, room, ..*self }
     }
 }
 
 impl Clone for TextPast {
     fn clone(&self) -> Self {
-        let keys = grown(&self.keys, self.keys.len());
-        Self { keys, values: grown(&self.values, self.values.len()), ..*self }
+        self.with_room(self.room)
     }
-}
-
-/// A copy with room for `len` floats.
-fn grown(from: &Buffer, len: usize) -> Buffer {
-    let mut to = Buffer::new(len);
-    to[..from.len()].copy_from_slice(from);
-    to
 }
 
 impl Kernel {
@@ -224,7 +234,6 @@ impl Heads<'_> {
         totals: &[f32; G],
     ) {
         let depth = self.past.depth;
-        let width = self.past.kv_heads * depth;
         let first = self.span.start / BLOCK * BLOCK;
         let mut sums = [[V::splat(0.0); T]; G];
         // SAFETY: the span lies within the past and the scores, the caller has checked heads and channels.
@@ -232,14 +241,14 @@ impl Heads<'_> {
             let mut values = [self.past.values.as_ptr(); G];
             let mut weights = [self.scores.as_ptr(); G];
             for g in 0..G {
-                values[g] = values[g].add((head + g) / self.share * depth + at);
+                values[g] = values[g].add((head + g) / self.share * self.past.room * depth + at);
                 weights[g] = weights[g].add((head + g) * self.stride);
             }
             for j in self.span.clone() {
                 for g in 0..G {
                     let weight = V::splat(*weights[g].add(j - first));
                     for t in 0..T {
-                        let value = V::load(values[g].add(j * width + t * V::N));
+                        let value = V::load(values[g].add(j * depth + t * V::N));
                         sums[g][t] = weight.mul_add(value, sums[g][t]);
                     }
                 }
@@ -267,16 +276,16 @@ impl Keys<'_> {
     #[inline(always)]
     fn scores<V: Vector, const T: usize>(&self, mut at: usize, scores: &mut [f32]) -> usize {
         let depth = self.past.depth;
-        let block = self.past.kv_heads * depth * BLOCK;
+        let first = self.head * self.past.room + self.first;
         while at + T * V::N <= scores.len() {
             let mut sums = [V::splat(0.0); T];
             let mut keys = [self.past.keys.as_ptr(); T];
             // SAFETY: `scores` is whole blocks of the span, which lies within the keys.
             unsafe {
                 for t in 0..T {
-                    let position = self.first + at + t * V::N;
-                    let place = position / BLOCK * block + self.head * depth * BLOCK;
-                    keys[t] = keys[t].add(place + position % BLOCK);
+                    let position = first + at + t * V::N; // rooms are whole blocks
+                    let block = position / BLOCK * BLOCK * (depth + 1);
+                    keys[t] = keys[t].add(block + position % BLOCK);
                 }
                 for c in 0..depth {
                     let query = V::splat(*self.query.get_unchecked(c));

@@ -98,9 +98,8 @@ fn a_file_of_another_model_is_refused() {
 fn more_tokens_than_the_words_can_hold_are_refused_before_any_is_decoded() {
     let subject = Subject::new();
     let file = subject.compress(b"abcabcabc");
-    let text = String::from_utf8_lossy(&file[..200]).into_owned();
-    assert!(text.contains("\"shape\":[9]"), "{text}");
     let mut archive = Archive::from_bytes(&file).unwrap();
+    assert_eq!(archive.header.shape, [9]);
     for (shape, wanted) in [
         (vec![9_000_000], "announces 9000000 tokens, too many for its "),
         (vec![usize::MAX], "announces 18446744073709551615 tokens, more than "),

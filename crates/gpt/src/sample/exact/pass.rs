@@ -144,6 +144,9 @@ impl Pass {
         at: impl ExactSizeIterator<Item = usize>,
         logits: &mut [f32],
     ) {
+        if at.len() == 0 {
+            return;
+        }
         let width = plan.embedding.columns();
         let chosen = sized(&mut self.added, at.len() * width);
         for (to, at) in chosen.chunks_exact_mut(width).zip(at) {
