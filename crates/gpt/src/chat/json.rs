@@ -1,5 +1,7 @@
 //! `tojson` as templates know it: Python's `json.dumps`, whose spaces models were trained on.
 
+use std::fmt::Write as _;
+
 use minijinja::{
     Error, ErrorKind, Value,
     value::{Kwargs, ValueKind},
@@ -15,6 +17,7 @@ struct Style {
 }
 
 /// A value as JSON, with the arguments that Hugging Face's filter takes.
+#[expect(clippy::needless_pass_by_value, reason = "filters are handed their arguments so")]
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let usual = if indent.is_some() { "," } else { ", " };
@@ -92,12 +95,9 @@ impl Style {
         let json = serde_json::to_string(text).map_err(|it| failure(&it))?;
         for it in json.chars() {
             if self.ascii && !it.is_ascii() {
-                let units = it
-                    .encode_utf16(&mut [0; 2])
-                    .iter()
-                    .map(|it| format!("\\u{it:04x}"))
-                    .collect::<String>();
-                out.push_str(&units);
+                for unit in it.encode_utf16(&mut [0; 2]) {
+                    let _ = write!(out, "\\u{unit:04x}");
+                }
             } else {
                 out.push(it);
             }

@@ -41,6 +41,7 @@ pub(super) fn run(args: &GenerateArgs) -> Result<()> {
 
 /// Flags of `generate` that say what is written, and how it is shown.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct WriteArgs {
     /// What the text begins with; - reads it from stdin.
     prompt: String,
@@ -96,14 +97,13 @@ impl WriteArgs {
         let (out, stop) = (&mut *ears.out, ears.stop);
         let listener = &mut |event: &Event<'_>| {
             let shown = match event.explanation {
-                _ if self.json => Ok(()),
-                Some(it) => {
+                Some(it) if !self.json => {
                     let text = (self.config.count > 1).then_some(event.row + 1);
                     let is_first = !std::mem::replace(&mut begun, true);
                     explain::row(out, voice.tokenizer, it, text, is_first)
                 }
                 None if streams => out.write_all(event.text.as_bytes()).and_then(|()| out.flush()),
-                None => Ok(()),
+                _ => Ok(()),
             };
             failure = shown.err();
             if failure.is_some() || stop() {
@@ -148,6 +148,8 @@ impl WriteArgs {
         let mut object = self.text(voice, &written.texts[0]);
         let mut all = json!({
             "model": voice.name,
+            "engine": voice.engine_name,
+            "load_seconds": voice.load_seconds,
             "prompt": prompt,
             "num_prompt_tokens": prompt_tokens,
             "prefill_seconds": written.prefill.seconds,

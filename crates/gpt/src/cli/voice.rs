@@ -1,9 +1,12 @@
 //! A model that is ready to write.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 use core_layers::{
     ConfigError,
     checkpoint::Weights,
@@ -30,6 +33,9 @@ pub(super) struct VoiceArgs {
     /// Threads; 0 takes the physical cores.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Tokens that a text can hold, its prompt included [default: what the model sees].
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
     /// A smaller model of the same tokens that proposes what MODEL accepts or not: faster, and no other text.
     #[arg(long, value_name = "MODEL")]
     draft: Option<PathBuf>,
@@ -39,14 +45,15 @@ pub(super) struct VoiceArgs {
 }
 
 /// A model that was opened, with its engine.
-pub(super) type Opened = (Delivered, Box<dyn Decode>);
+type Opened = (Delivered, Box<dyn Decode>);
 
 impl VoiceArgs {
     /// Opens the model, and hands it on as a voice.
     pub(super) fn with_voice(&self, work: impl FnOnce(&Voice<'_>) -> Result<()>) -> Result<()> {
         set_threads(self.threads())?;
-        let (delivered, engine) = self.open(&self.model)?;
-        let draft = self.draft.as_deref().map(|path| self.open(path)).transpose()?;
+        let start = Instant::now();
+        let (delivered, engine) = self.open(&self.model, self.context)?;
+        let draft = self.draft.as_deref().map(|path| self.open(path, None)).transpose()?;
         if let (Some((other, _)), Some(path)) = (&draft, &self.draft) {
             let same = other.tokenizer == delivered.tokenizer;
             let rule = "a model that cuts text as MODEL does";
@@ -55,17 +62,22 @@ impl VoiceArgs {
         let draft = draft
             .as_ref()
             .map(|(_, engine)| Draft { engine: &**engine, tokens: self.draft_tokens });
-        work(&Voice::new(&delivered, &*engine, draft))
-    }
-
-    fn open(&self, path: &Path) -> Result<Opened> {
-        let delivered = formats::open(path, self.weights)?;
-        let engine = sample::engine(&delivered, self.engine, self.threads())?;
-        Ok((delivered, engine))
+        let name = self.engine.to_possible_value().map(|it| it.get_name().to_owned());
+        work(&Voice {
+            engine_name: name.unwrap_or_default(),
+            load_seconds: start.elapsed().as_secs_f64(),
+            ..Voice::new(&delivered, &*engine, draft)
+        })
     }
 
     fn threads(&self) -> usize {
         if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+
+    fn open(&self, path: &Path, context: Option<usize>) -> Result<Opened> {
+        let delivered = formats::open(path, self.weights)?;
+        let engine = sample::engine(&delivered, self.engine, self.threads(), context)?;
+        Ok((delivered, engine))
     }
 }
 
@@ -73,6 +85,9 @@ impl VoiceArgs {
 pub(super) struct Voice<'a> {
     pub(super) name: &'a str,
     pub(super) engine: &'a dyn Decode,
+    pub(super) engine_name: String,
+    /// From nothing to a model that can be asked.
+    pub(super) load_seconds: f64,
     pub(super) draft: Option<Draft<'a>>,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) ends: Vec<u32>,
@@ -83,16 +98,14 @@ pub(super) struct Voice<'a> {
 
 impl<'a> Voice<'a> {
     /// What was delivered, with an engine of it.
-    pub(super) fn new(
-        delivered: &'a Delivered,
-        engine: &'a dyn Decode,
-        draft: Option<Draft<'a>>,
-    ) -> Self {
+    fn new(delivered: &'a Delivered, engine: &'a dyn Decode, draft: Option<Draft<'a>>) -> Self {
         let mut ends = delivered.stops.clone();
         ends.push(delivered.tokenizer.end_of_text());
         Self {
             name: &delivered.name,
             engine,
+            engine_name: String::new(),
+            load_seconds: 0.,
             draft,
             tokenizer: &delivered.tokenizer,
             ends,

@@ -44,8 +44,8 @@ impl Distribution {
             let chunks = block.chunks_exact(LANES);
             let rest = chunks.remainder();
             for chunk in chunks {
-                for i in 0..LANES {
-                    lanes[i] += chunk[i];
+                for (lane, x) in lanes.iter_mut().zip(chunk) {
+                    *lane += x;
                 }
             }
             for (lane, x) in lanes.iter_mut().zip(rest) {

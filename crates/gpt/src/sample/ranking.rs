@@ -3,10 +3,12 @@
 //! The maximum of every 64 logits is taken in one pass; whatever is asked then looks only into blocks whose maximum says
 //! that something is to be found there.
 
+use std::array::from_fn;
+
 use anyhow::{Result, ensure};
 
 const BLOCK: usize = 64;
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 /// A token and its logit. Ranks run from the greatest logit down, and among equals from the first token on.
 pub(super) type Ranked = (f32, u32);
@@ -19,6 +21,19 @@ pub(super) fn by_rank(a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
 /// The greater of two; the second where the first is NaN.
 fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
+}
+
+/// Adds what is NaN for NaN, and for infinities, one of which is allowed.
+fn doubt(x: f32, doubts: f32) -> f32 {
+    doubts + 0. * x
+}
+
+/// Lane by lane.
+#[inline]
+fn take(lanes: &mut [f32; LANES], xs: &[f32], with: &impl Fn(f32, f32) -> f32) {
+    for (lane, &x) in lanes.iter_mut().zip(xs) {
+        *lane = with(x, *lane);
+    }
 }
 
 /// The greatest logit of every block.
@@ -35,31 +50,20 @@ impl Ranking {
     /// Where a logit is NaN or plus infinity, or all are minus infinity: that is no distribution.
     pub(super) fn set(&mut self, logits: &[f32]) -> Result<f32> {
         self.maxima.clear();
-        let mut is_nan = false;
+        let mut doubts = [0f32; LANES];
         for block in logits.chunks(BLOCK) {
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            let mut doubts = [0f32; LANES]; // 0 x is NaN for NaN and for infinities, of which one sign is allowed
-            let chunks = block.chunks_exact(LANES);
-            let rest = chunks.remainder();
+            let (chunks, rest) = block.as_chunks::<LANES>();
             for chunk in chunks {
-                for i in 0..LANES {
-                    lanes[i] = greater(chunk[i], lanes[i]);
-                    doubts[i] += 0. * chunk[i];
-                }
+                take(&mut lanes, chunk, &greater);
+                take(&mut doubts, chunk, &doubt);
             }
-            for (i, &x) in rest.iter().enumerate() {
-                lanes[i] = greater(x, lanes[i]);
-                doubts[i] += 0. * x;
-            }
-            for distance in [8, 4, 2, 1] {
-                for i in 0..distance {
-                    lanes[i] = greater(lanes[i + distance], lanes[i]);
-                    doubts[i] += doubts[i + distance];
-                }
-            }
-            is_nan |= doubts[0].is_nan() && block.iter().any(|it| it.is_nan());
-            self.maxima.push(lanes[0]);
+            take(&mut lanes, rest, &greater);
+            take(&mut doubts, rest, &doubt);
+            let [a, b, c, d]: [f32; 4] = from_fn(|i| greater(lanes[i], lanes[i + 4]));
+            self.maxima.push(greater(greater(a, b), greater(c, d)));
         }
+        let is_nan = doubts.iter().any(|it| it.is_nan()) && logits.iter().any(|it| it.is_nan());
         let greatest = self.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         ensure!(!is_nan, "the model gave NaN as a logit");
         ensure!(greatest != f32::INFINITY, "the model gave infinity as a logit");

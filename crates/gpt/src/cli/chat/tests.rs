@@ -24,6 +24,8 @@ fn talked(
     let voice = Voice {
         name: "table",
         engine: table,
+        engine_name: "table".into(),
+        load_seconds: 0.,
         draft: None,
         tokenizer: &Tokenizer::Bytes,
         ends: vec![256],

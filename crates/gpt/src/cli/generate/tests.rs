@@ -17,6 +17,8 @@ fn voice<'a>(engine: &'a Table, draft: Option<&'a Table>) -> Voice<'a> {
     Voice {
         name: "table",
         engine,
+        engine_name: "table".into(),
+        load_seconds: 0.,
         draft: draft.map(|engine| Draft { engine, tokens: 3 }),
         tokenizer: &Tokenizer::Bytes,
         ends: vec![256],
