@@ -14,11 +14,7 @@ pub struct Norm {
 impl Norm {
     /// `(x - mean) / sqrt(var + eps) * w + b` (Ba et al., 2016, <https://arxiv.org/abs/1607.06450>).
     pub fn layer(vs: &nn::Path<'_>, d_model: i64, epsilon: f64) -> Self {
-        Self {
-            ws: vs.ones("weight", &[d_model]),
-            bs: Some(vs.zeros("bias", &[d_model])),
-            epsilon,
-        }
+        Self { ws: vs.ones("weight", &[d_model]), bs: Some(vs.zeros("bias", &[d_model])), epsilon }
     }
 
     /// `x / sqrt(mean(x^2) + eps) * w` (Zhang and Sennrich, 2019, <https://arxiv.org/abs/1910.07467>).

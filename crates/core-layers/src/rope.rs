@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn products_depend_on_the_distance_only() {
         let (qs, ks) = (random(), random());
-        let score = |i, j| (turned(&qs, i) * turned(&ks, j)).sum_dim_intlist(-1, false, Kind::Float);
+        let score =
+            |i, j| (turned(&qs, i) * turned(&ks, j)).sum_dim_intlist(-1, false, Kind::Float);
         for (i, j) in [(3, 1), (40, 7), (900, 899)] {
             let shifted = score(i + 101, j + 101);
             assert!((score(i, j) - shifted).abs().max().double_value(&[]) < 1e-4, "{i}, {j}");

@@ -94,8 +94,8 @@ mod tests {
         assert_eq!(described("smollm2-135m").kv_bytes_per_token, 2 * 30 * 3 * 64 * 4);
         let banded = preset("gpt3-small").expect("a preset");
         let dense = DecoderConfig { attention: super::super::Attention::Dense, ..banded.clone() };
-        let saved = dense.describe().training_flops_per_token
-            - banded.describe().training_flops_per_token;
+        let saved =
+            dense.describe().training_flops_per_token - banded.describe().training_flops_per_token;
         assert_eq!(saved, 12. * 768. * 6. * (2048. - 256.));
     }
 

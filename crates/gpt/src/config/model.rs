@@ -168,8 +168,7 @@ impl DecoderConfig {
     fn wide_body(&self) -> i128 {
         let d = wide(self.d_model);
         let norm = if self.norm == Norm::LayerNorm { 2 * d } else { d };
-        let linear =
-            |outs: i128, inputs: i128| outs * inputs + if self.biases { outs } else { 0 };
+        let linear = |outs: i128, inputs: i128| outs * inputs + if self.biases { outs } else { 0 };
         let (queries, keys) = (wide(self.d_query()), wide(self.d_key()));
         let attention = linear(queries, d) + 2 * linear(keys, d) + linear(d, queries);
         let inner = linear(wide(self.d_ff), d);

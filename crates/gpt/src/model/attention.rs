@@ -32,9 +32,8 @@ impl SelfAttention {
     /// `residual_std` is that of what writes to the residual stream.
     pub(crate) fn new(vs: &nn::Path<'_>, config: &DecoderConfig, residual_std: f64) -> Self {
         let d = config.d_model;
-        let linear = |name, outs| {
-            Linear::new(&(vs / name), [outs, d], config.initial_std, config.biases)
-        };
+        let linear =
+            |name, outs| Linear::new(&(vs / name), [outs, d], config.initial_std, config.biases);
         Self {
             query: linear("query", config.d_query()),
             key: linear("key", config.d_key()),
@@ -60,8 +59,7 @@ impl SelfAttention {
     ) -> Tensor {
         let (rows, time, _) = xs.size3().expect("inputs are [B, T, D]");
         let [heads, kv_heads] = self.heads;
-        let split =
-            |xs: &Tensor, heads: i64| xs.view([rows, time, heads, -1]).transpose(1, 2);
+        let split = |xs: &Tensor, heads: i64| xs.view([rows, time, heads, -1]).transpose(1, 2);
         let [queries, keys, values] = if train {
             let all = split(
                 &Linear::joined(&[&self.query, &self.key, &self.value], xs),

@@ -18,8 +18,7 @@ impl FeedForwardNetwork {
     /// `residual_std` is that of what writes to the residual stream.
     pub(crate) fn new(vs: &nn::Path<'_>, config: &DecoderConfig, residual_std: f64) -> Self {
         let (d, f) = (config.d_model, config.d_ff);
-        let inner =
-            |name| Linear::new(&(vs / name), [f, d], config.initial_std, config.biases);
+        let inner = |name| Linear::new(&(vs / name), [f, d], config.initial_std, config.biases);
         let kind = config.feed_forward;
         Self {
             gate: (kind == FeedForward::SwiGlu).then(|| inner("gate")),

@@ -155,7 +155,8 @@ impl Decoder {
 
     /// The start token's embedding, `[rows, 1, D]`.
     pub(crate) fn start(&self, rows: i64) -> Tensor {
-        let start = Tensor::full([rows, 1], i64::from(self.config.start), (Kind::Int64, self.device()));
+        let start =
+            Tensor::full([rows, 1], i64::from(self.config.start), (Kind::Int64, self.device()));
         self.embed(&start)
     }
 
@@ -163,11 +164,13 @@ impl Decoder {
     pub(crate) fn hidden_of_embedded(&self, embedded: &Tensor, train: bool) -> Tensor {
         let dropout = if train { self.config.dropout } else { 0. };
         let positions = self.positions(embedded.size()[1]);
-        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| {
-            match self.config.attention.band(layer as i64) {
-                Some(band) => attend::banded(queries, keys, values, band, dropout),
-                None => attend::causal(queries, keys, values, dropout),
-            }
+        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| match self
+            .config
+            .attention
+            .band(layer as i64)
+        {
+            Some(band) => attend::banded(queries, keys, values, band, dropout),
+            None => attend::causal(queries, keys, values, dropout),
         };
         self.run(embedded, &positions, train, &mut attend, &mut |_, _| {})
     }
@@ -180,11 +183,13 @@ impl Decoder {
         let mut states = Vec::with_capacity(self.blocks.len() + 1);
         let embedded = self.embed(tokens);
         let positions = self.positions(embedded.size()[1]);
-        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| {
-            match self.config.attention.band(layer as i64) {
-                Some(band) => attend::banded(queries, keys, values, band, 0.),
-                None => attend::causal(queries, keys, values, 0.),
-            }
+        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| match self
+            .config
+            .attention
+            .band(layer as i64)
+        {
+            Some(band) => attend::banded(queries, keys, values, band, 0.),
+            None => attend::causal(queries, keys, values, 0.),
         };
         let mut see = |_: usize, xs: &Tensor| states.push(xs.shallow_clone());
         let last = self.run(&embedded, &positions, false, &mut attend, &mut see);
