@@ -49,7 +49,11 @@ impl Conversation {
 
     /// All that was said, also what the model sees no more; the system's message comes first.
     pub fn messages(&self) -> Vec<Message> {
-        self.system.iter().map(|it| Message::new(Role::System, it)).chain(self.said.clone()).collect()
+        self.system
+            .iter()
+            .map(|it| Message::new(Role::System, it))
+            .chain(self.said.clone())
+            .collect()
     }
 
     /// What the model sees.
@@ -65,7 +69,12 @@ impl Conversation {
     ///
     /// # Errors
     /// Where the template fails, or what was said last is too long by itself.
-    pub fn fit(&mut self, template: &Template, tokenizer: &Tokenizer, most: usize) -> Result<Fitted> {
+    pub fn fit(
+        &mut self,
+        template: &Template,
+        tokenizer: &Tokenizer,
+        most: usize,
+    ) -> Result<Fitted> {
         let specials = encode::specials(tokenizer);
         let before = self.forgotten;
         loop {
@@ -75,7 +84,8 @@ impl Conversation {
             if tokens.len() <= most {
                 return Ok(Fitted { tokens, dropped: self.forgotten - before });
             }
-            let later = self.said.iter().skip(self.forgotten + 1).position(|it| it.role == Role::User);
+            let later =
+                self.said.iter().skip(self.forgotten + 1).position(|it| it.role == Role::User);
             let Some(later) = later else {
                 self.forgotten = before;
                 let told = format!("{} tokens long", tokens.len());

@@ -5,8 +5,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use minijinja::{Error, ErrorKind};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -67,7 +77,9 @@ fn at(seconds: u64, format: &str) -> Result<String, Error> {
 /// Year, month and day of the day `days` after the first of 1970, by the Gregorian calendar.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
-    let leaps = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let leaps = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let length = |year| if leaps(year) { 366 } else { 365 };
     while days >= length(year) {
         days -= length(year);
@@ -98,7 +110,10 @@ mod tests {
         ] {
             assert_eq!(at(seconds, "%d %b %Y %a %T %I %p").unwrap(), wanted);
         }
-        assert_eq!(at(1_709_251_199, "%A, %-d. %B %F %y%%").unwrap(), "Thursday, 29. February 2024-02-29 24%");
+        assert_eq!(
+            at(1_709_251_199, "%A, %-d. %B %F %y%%").unwrap(),
+            "Thursday, 29. February 2024-02-29 24%"
+        );
         assert!(at(0, "%Q").unwrap_err().to_string().contains("%Q"));
     }
 }

@@ -14,7 +14,10 @@ const MARK: char = '\u{fdd0}';
 /// The spellings of all special tokens; one of a single character could not be broken.
 pub(super) fn specials(tokenizer: &Tokenizer) -> Vec<(String, u32)> {
     let named = |token| Some((tokenizer.special(token)?.to_owned(), token));
-    (0..tokenizer.vocabulary() as u32).filter_map(named).filter(|it| it.0.chars().nth(1).is_some()).collect()
+    (0..tokenizer.vocabulary() as u32)
+        .filter_map(named)
+        .filter(|it| it.0.chars().nth(1).is_some())
+        .collect()
 }
 
 /// A message in which no special token is spelled.
@@ -28,7 +31,11 @@ pub(super) fn marked(message: &Message, specials: &[(String, u32)]) -> Message {
 }
 
 /// The tokens of what a template made of marked messages.
-pub(super) fn tokens(rendered: &str, tokenizer: &Tokenizer, specials: &[(String, u32)]) -> Vec<u32> {
+pub(super) fn tokens(
+    rendered: &str,
+    tokenizer: &Tokenizer,
+    specials: &[(String, u32)],
+) -> Vec<u32> {
     if !rendered.contains(MARK) {
         return tokenizer.encode_special(rendered);
     }

@@ -92,7 +92,11 @@ impl Style {
         let json = serde_json::to_string(text).map_err(|it| failure(&it))?;
         for it in json.chars() {
             if self.ascii && !it.is_ascii() {
-                let units = it.encode_utf16(&mut [0; 2]).iter().map(|it| format!("\\u{it:04x}")).collect::<String>();
+                let units = it
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|it| format!("\\u{it:04x}"))
+                    .collect::<String>();
                 out.push_str(&units);
             } else {
                 out.push(it);
@@ -114,14 +118,20 @@ mod tests {
     fn values_are_written_as_python_writes_them() {
         let mut environment = Environment::new();
         environment.add_filter("tojson", super::to_json);
-        let value = serde_json::json!({"b": [1, 2.5, true, null, []], "a": "x\u{e9}\"\n<\u{1f600}"});
+        let value =
+            serde_json::json!({"b": [1, 2.5, true, null, []], "a": "x\u{e9}\"\n<\u{1f600}"});
         let render = |call: &str| {
-            environment.render_str(&format!("{{{{ x | {call} }}}}"), context! { x => value }).unwrap()
+            environment
+                .render_str(&format!("{{{{ x | {call} }}}}"), context! { x => value })
+                .unwrap()
         };
         // serde_json has sorted the keys already
         let plain = "{\"a\": \"x\u{e9}\\\"\\n<\u{1f600}\", \"b\": [1, 2.5, true, null, []]}";
         assert_eq!(render("tojson"), plain);
-        assert_eq!(render("tojson(separators=(',', ':'))"), plain.replace(", ", ",").replace(": ", ":"));
+        assert_eq!(
+            render("tojson(separators=(',', ':'))"),
+            plain.replace(", ", ",").replace(": ", ":")
+        );
         let indented = "{\n  \"a\": \"x\u{e9}\\\"\\n<\u{1f600}\",\n  \"b\": [\n    1,\n    2.5,\n    true,\n    null,\n    []\n  ]\n}";
         assert_eq!(render("tojson(indent=2, sort_keys=true)"), indented);
         let ascii = "{\"a\": \"x\\u00e9\\\"\\n<\\ud83d\\ude00\", \"b\": [1, 2.5, true, null, []]}";

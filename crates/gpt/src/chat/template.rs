@@ -65,7 +65,8 @@ impl Template {
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", json::to_json);
         environment.add_function("strftime_now", |format: String| date::now(&format));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
@@ -133,8 +134,13 @@ mod tests {
 
     #[test]
     fn a_template_that_fails_says_so_in_one_line() {
-        assert_eq!(line("a\n{{ raise_exception('no\nsystem') }}"), "chat template line 2: no system");
-        for source in ["{% for %}", "{{ messages[0].content.nothing.here }}", "{{ nobody() }}", "{% if"] {
+        assert_eq!(
+            line("a\n{{ raise_exception('no\nsystem') }}"),
+            "chat template line 2: no system"
+        );
+        for source in
+            ["{% for %}", "{{ messages[0].content.nothing.here }}", "{{ nobody() }}", "{% if"]
+        {
             let line = line(source);
             assert!(line.starts_with("chat template line 1: ") && !line.contains('\n'), "{line}");
         }
@@ -143,7 +149,8 @@ mod tests {
     #[test]
     fn a_template_that_never_ends_is_ended() {
         let numbers = "{% for i in range(9999) %}";
-        let source = format!("{numbers}{numbers}{numbers}{{% endfor %}}{{% endfor %}}{{% endfor %}}");
+        let source =
+            format!("{numbers}{numbers}{numbers}{{% endfor %}}{{% endfor %}}{{% endfor %}}");
         assert!(line(&source).contains("fuel"), "{}", line(&source));
     }
 

@@ -117,7 +117,10 @@ fn the_oldest_turns_are_dropped_when_the_context_is_full() {
     let fitted = chat.fit(&template, &tokenizer, whole.tokens.len() - 1).unwrap();
     assert_eq!(fitted.dropped, 2, "a question and its answer");
     let text = spelled(&tokenizer, &fitted.tokens);
-    assert!(text.contains("be kind") && !text.contains(" 0") && text.contains("question 1"), "{text}");
+    assert!(
+        text.contains("be kind") && !text.contains(" 0") && text.contains("question 1"),
+        "{text}"
+    );
     // what was dropped stays so, and what was said is still known
     let again = chat.fit(&template, &tokenizer, 1000).unwrap();
     assert_eq!((again.dropped, again.tokens), (0, fitted.tokens));

@@ -1,7 +1,7 @@
 //! `chat`: a conversation in the terminal.
 
 use std::{
-    io::{BufRead, Write},
+    io::{self, BufRead, IsTerminal as _, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use core_layers::{ConfigError, checkpoint::write_atomic, run::Interrupt};
 
-use super::voice::Voice;
+use super::voice::{Voice, VoiceArgs};
 use crate::{
     chat::{self, Conversation, Role, Template},
     sample::{Event, Finish, GenerationConfig, Memory, Writer},
@@ -26,9 +26,42 @@ const HELP: &str = "\
 //TEXT         say /TEXT
 A line that ends in \\ goes on in the next.";
 
+/// Flags of `chat`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gpt chat model.gguf --temperature 0.7 --top-p 0.9\n  echo \"What is rain?\" | gpt chat model.gguf --temperature 0"
+)]
+pub struct ChatArgs {
+    #[command(flatten)]
+    voice: VoiceArgs,
+    #[command(flatten)]
+    talk: TalkArgs,
+}
+
+/// Runs `chat`.
+pub(super) fn run(args: &ChatArgs) -> Result<()> {
+    args.talk.validate()?;
+    let interrupt = Interrupt::install()?;
+    args.voice.with_voice(|voice| {
+        let is_watched = io::stdin().is_terminal();
+        let (mut input, mut out, mut notes) =
+            (io::stdin().lock(), io::stdout().lock(), io::stderr());
+        args.talk.talk(
+            voice,
+            &mut Terminal {
+                input: &mut input,
+                out: &mut out,
+                notes: &mut notes,
+                is_watched,
+                interrupt: Some(&interrupt),
+            },
+        )
+    })
+}
+
 /// Flags of `chat` that say what is written.
 #[derive(Debug, Args)]
-pub(super) struct ChatArgs {
+struct TalkArgs {
     /// What the model is told beforehand.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -40,19 +73,19 @@ pub(super) struct ChatArgs {
 }
 
 /// Where a conversation takes place.
-pub(super) struct Terminal<'t> {
-    pub(super) input: &'t mut dyn BufRead,
-    pub(super) out: &'t mut dyn Write,
-    pub(super) notes: &'t mut dyn Write,
+struct Terminal<'t> {
+    input: &'t mut dyn BufRead,
+    out: &'t mut dyn Write,
+    notes: &'t mut dyn Write,
     /// Whether someone sits before it: then nothing that goes wrong ends the conversation.
-    pub(super) is_watched: bool,
+    is_watched: bool,
     /// Ctrl-C.
-    pub(super) interrupt: Option<&'t Interrupt>,
+    interrupt: Option<&'t Interrupt>,
 }
 
-impl ChatArgs {
+impl TalkArgs {
     /// Refuses what no model could do.
-    pub(super) fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<()> {
         self.config.validate()?;
         ConfigError::ensure(self.config.count == 1, "count", self.config.count, "1 in a chat")?;
         let none = self.config.logprobs.is_none();
@@ -60,7 +93,9 @@ impl ChatArgs {
     }
 
     fn template(&self, voice: &Voice<'_>) -> Result<Template> {
-        let named = |token: Option<u32>| token.and_then(|it| voice.tokenizer.special(it)).unwrap_or_default();
+        let named = |token: Option<u32>| {
+            token.and_then(|it| voice.tokenizer.special(it)).unwrap_or_default()
+        };
         let (bos, eos) = (named(Some(voice.start.0)), named(voice.ends.first().copied()));
         if let Some(path) = &self.template {
             let name = path.display();
@@ -68,15 +103,19 @@ impl ChatArgs {
             return Template::new(&source, bos, eos).with_context(|| name.to_string());
         }
         let source = voice.chat_template.ok_or_else(|| {
-            anyhow!("{} has no chat template; generate goes on from a text, --template FILE gives one", voice.name)
+            anyhow!(
+                "{} has no chat template; generate goes on from a text, --template FILE gives one",
+                voice.name
+            )
         })?;
         Template::new(source, bos, eos)
     }
 
     /// Talks until the input ends.
-    pub(super) fn talk(&self, voice: &Voice<'_>, terminal: &mut Terminal<'_>) -> Result<()> {
+    fn talk(&self, voice: &Voice<'_>, terminal: &mut Terminal<'_>) -> Result<()> {
         let template = self.template(voice)?;
-        let ends: Vec<u32> = voice.ends.iter().copied().chain(chat::ends(voice.tokenizer)).collect();
+        let ends: Vec<u32> =
+            voice.ends.iter().copied().chain(chat::ends(voice.tokenizer)).collect();
         let writer = Writer { ends: &ends, ..voice.writer(&self.config) };
         let mut talk = Talk {
             memory: writer.memory(1),
@@ -107,7 +146,7 @@ impl ChatArgs {
 
 /// Whether the reader of the answers has gone.
 fn is_closed(error: &anyhow::Error) -> bool {
-    error.is::<std::io::Error>()
+    error.is::<io::Error>()
 }
 
 impl Terminal<'_> {
@@ -164,11 +203,18 @@ impl Talk<'_> {
             ("quit", "") => return Ok(ControlFlow::Break(())),
             ("help", "") => writeln!(terminal.notes, "{HELP}")?,
             ("reset", "") => self.conversation.reset(),
-            ("system", _) => self.conversation.system = Some(rest.to_owned()).filter(|it| !it.is_empty()),
+            ("system", _) => {
+                self.conversation.system = Some(rest.to_owned()).filter(|it| !it.is_empty())
+            }
             ("history", "") => {
                 for message in self.conversation.messages() {
                     let role = serde_json::to_value(message.role)?;
-                    writeln!(terminal.out, "[{}] {}", role.as_str().unwrap_or_default(), message.content)?;
+                    writeln!(
+                        terminal.out,
+                        "[{}] {}",
+                        role.as_str().unwrap_or_default(),
+                        message.content
+                    )?;
                 }
             }
             ("save", file) if !file.is_empty() => {
@@ -176,11 +222,20 @@ impl Talk<'_> {
                 write_atomic(Path::new(file), (json + "\n").as_bytes())?;
                 writeln!(terminal.notes, "written to {file}")?;
             }
-            ("save", _) => return Err(ConfigError::new("/save", "alone", "followed by a file").into()),
+            ("save", _) => {
+                return Err(ConfigError::new("/save", "alone", "followed by a file").into());
+            }
             ("quit" | "help" | "reset" | "history", _) => {
                 return Err(ConfigError::new(&format!("/{name}"), rest, "given alone").into());
             }
-            _ => return Err(ConfigError::new("the command", format!("/{name}"), "one that /help lists").into()),
+            _ => {
+                return Err(ConfigError::new(
+                    "the command",
+                    format!("/{name}"),
+                    "one that /help lists",
+                )
+                .into());
+            }
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -201,13 +256,21 @@ impl Talk<'_> {
         let fitted = self.conversation.fit(&self.template, self.writer.tokenizer, most)?;
         if fitted.dropped > 0 {
             let (dropped, of) = (fitted.dropped, context);
-            writeln!(terminal.notes, "(the {dropped} oldest messages are forgotten: the context holds {of} tokens)")?;
+            writeln!(
+                terminal.notes,
+                "(the {dropped} oldest messages are forgotten: the context holds {of} tokens)"
+            )?;
         }
         let (out, interrupt) = (&mut *terminal.out, terminal.interrupt);
         interrupt.iter().for_each(|it| it.allow());
-        let mut failure = None;
+        // the space before the first word of tokenizers that spell words so is no part of an answer
+        let prefix = std::str::from_utf8(self.writer.tokenizer.prefix()).unwrap_or_default();
+        let (mut failure, mut begun) = (None, false);
         let listener = &mut |event: &Event<'_>| {
-            failure = out.write_all(event.text.as_bytes()).and_then(|()| out.flush()).err();
+            let text = event.text;
+            let shown = if begun { text } else { text.strip_prefix(prefix).unwrap_or(text) };
+            begun |= !text.is_empty();
+            failure = out.write_all(shown.as_bytes()).and_then(|()| out.flush()).err();
             let stops = failure.is_some() || interrupt.is_some_and(Interrupt::requested);
             if stops { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -219,14 +282,17 @@ impl Talk<'_> {
         let text = &written.texts[0];
         let why = match text.finish {
             Finish::Stop => None,
-            Finish::Length => Some(format!("cut at {} tokens, see --max-tokens", config.max_tokens)),
+            Finish::Length => {
+                Some(format!("cut at {} tokens, see --max-tokens", config.max_tokens))
+            }
             Finish::Context => Some("cut, the context is full".to_owned()),
             Finish::Interrupted => Some("stopped".to_owned()),
         };
         if let Some(why) = why {
             writeln!(terminal.notes, "({why})")?;
         }
-        self.conversation.say(Role::Assistant, text.text.as_str());
+        let said = text.text.strip_prefix(prefix).unwrap_or(&text.text);
+        self.conversation.say(Role::Assistant, said);
         Ok(())
     }
 }

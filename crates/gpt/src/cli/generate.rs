@@ -1,22 +1,47 @@
 //! `generate`: a prompt goes on.
 
 use std::{
-    io::{self, IsTerminal as _, Read, Write},
+    io::{self, Read, Write},
     ops::ControlFlow,
-    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use core_layers::ConfigError;
+use core_layers::{ConfigError, run::Interrupt};
 use serde_json::{Value, json};
 
-use super::{explain, voice::Voice};
+use super::{
+    explain,
+    voice::{Voice, VoiceArgs},
+};
 use crate::sample::{Event, Finish, GenerationConfig, Logprob, Text, Writer, Written};
+
+/// Flags of `generate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  gpt generate runs/book \"In the beginning\" --temperature 0.8 --top-p 0.95\n  gpt generate model.gguf - --stop $'\\n' --json < prompt.txt\n  gpt generate model.gguf \"Once\" --explain --top-k 40 --max-tokens 20"
+)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    voice: VoiceArgs,
+    #[command(flatten)]
+    write: WriteArgs,
+}
+
+/// Runs `generate`.
+pub(super) fn run(args: &GenerateArgs) -> Result<()> {
+    let prompt = args.write.prompt(&mut io::stdin())?;
+    let interrupt = Interrupt::install()?;
+    args.voice.with_voice(|voice| {
+        let (mut out, mut notes) = (io::stdout().lock(), io::stderr());
+        let stop = &|| interrupt.requested();
+        args.write.write(voice, &prompt, &mut Ears { out: &mut out, notes: &mut notes, stop })
+    })
+}
 
 /// Flags of `generate` that say what is written, and how it is shown.
 #[derive(Debug, Args)]
-pub(super) struct GenerateArgs {
+struct WriteArgs {
     /// What the text begins with; - reads it from stdin.
     prompt: String,
     #[command(flatten)]
@@ -36,15 +61,15 @@ pub(super) struct GenerateArgs {
 }
 
 /// Where results and remarks go, and whether to stop.
-pub(super) struct Ears<'e> {
-    pub(super) out: &'e mut dyn Write,
-    pub(super) notes: &'e mut dyn Write,
-    pub(super) stop: &'e dyn Fn() -> bool,
+struct Ears<'e> {
+    out: &'e mut dyn Write,
+    notes: &'e mut dyn Write,
+    stop: &'e dyn Fn() -> bool,
 }
 
-impl GenerateArgs {
+impl WriteArgs {
     /// Refuses what no model could do, and reads the prompt.
-    pub(super) fn prompt(&self, stdin: &mut dyn Read) -> Result<String> {
+    fn prompt(&self, stdin: &mut dyn Read) -> Result<String> {
         self.config.validate()?;
         if self.prompt != "-" {
             return Ok(self.prompt.clone());
@@ -59,12 +84,12 @@ impl GenerateArgs {
     }
 
     /// Writes what follows the prompt.
-    pub(super) fn write(&self, voice: &Voice<'_>, prompt: &str, ears: &mut Ears<'_>) -> Result<()> {
+    fn write(&self, voice: &Voice<'_>, prompt: &str, ears: &mut Ears<'_>) -> Result<()> {
         let tokens = voice.prompt(prompt)?;
         let writer = Writer { explain: self.explain, ..voice.writer(&self.config) };
         let mut memory = writer.memory(1);
         let streams = !self.json && !self.explain && self.config.count == 1;
-        let mut failure = None;
+        let (mut failure, mut begun) = (None, false);
         if self.echo && streams {
             ears.out.write_all(prompt.as_bytes())?;
         }
@@ -72,12 +97,20 @@ impl GenerateArgs {
         let listener = &mut |event: &Event<'_>| {
             let shown = match event.explanation {
                 _ if self.json => Ok(()),
-                Some(it) => explain::row(out, voice.tokenizer, it, event.row, self.config.count > 1),
+                Some(it) => {
+                    let text = (self.config.count > 1).then_some(event.row + 1);
+                    let is_first = !std::mem::replace(&mut begun, true);
+                    explain::row(out, voice.tokenizer, it, text, is_first)
+                }
                 None if streams => out.write_all(event.text.as_bytes()).and_then(|()| out.flush()),
                 None => Ok(()),
             };
             failure = shown.err();
-            if failure.is_some() || stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if failure.is_some() || stop() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let written = writer.write(&mut memory, &[tokens.clone()], listener)?;
         if let Some(error) = failure {
@@ -90,7 +123,13 @@ impl GenerateArgs {
         } else {
             let echo = if self.echo { prompt } else { "" };
             for (index, text) in written.texts.iter().enumerate() {
-                writeln!(ears.out, "--- {} ({})\n{echo}{}", index + 1, name(text.finish), text.text)?;
+                writeln!(
+                    ears.out,
+                    "--- {} ({})\n{echo}{}",
+                    index + 1,
+                    name(text.finish),
+                    text.text
+                )?;
             }
         }
         if !self.quiet && !self.json {
@@ -99,7 +138,13 @@ impl GenerateArgs {
         Ok(())
     }
 
-    fn json(&self, voice: &Voice<'_>, prompt: &str, prompt_tokens: usize, written: &Written) -> Value {
+    fn json(
+        &self,
+        voice: &Voice<'_>,
+        prompt: &str,
+        prompt_tokens: usize,
+        written: &Written,
+    ) -> Value {
         let mut object = self.text(voice, &written.texts[0]);
         let mut all = json!({
             "model": voice.name,
@@ -153,7 +198,7 @@ fn logprob(voice: &Voice<'_>, it: &Logprob) -> Value {
 }
 
 /// A reason as it is said.
-pub(super) fn name(finish: Finish) -> &'static str {
+fn name(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
@@ -167,7 +212,9 @@ fn remarks(written: &Written) -> String {
     let rate = |it: Option<f64>| it.map_or_else(|| "-".into(), |it| format!("{it:.1}"));
     let (prefill, decode) = (written.prefill, written.decode);
     let drafted = match written.drafted {
-        it if it.proposed > 0 => format!("; {} of {} drafted tokens accepted", it.accepted, it.proposed),
+        it if it.proposed > 0 => {
+            format!("; {} of {} drafted tokens accepted", it.accepted, it.proposed)
+        }
         _ => String::new(),
     };
     let finish = written.texts.first().map_or("stop", |it| name(it.finish));
@@ -177,11 +224,6 @@ fn remarks(written: &Written) -> String {
         rate(prefill.tokens_per_second()),
         rate(decode.tokens_per_second()),
     )
-}
-
-/// Whether remarks about speed are for someone who watches.
-pub(super) fn is_watched() -> bool {
-    io::stderr().is_terminal()
 }
 
 #[cfg(test)]

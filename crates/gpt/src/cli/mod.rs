@@ -58,11 +58,11 @@ pub enum Command {
     Logits(logits::LogitsArgs),
     /// Compare a model with what another program computed, layer by layer.
     Verify(verify::VerifyArgs),
-    /// Write any model to a run folder, from which training can go on.
+    /// Make any model a checkpoint of ours, from which training goes on.
     Import(import::ImportArgs),
-    /// Write any model to a folder that transformers opens.
+    /// Write a model as a Hugging Face folder.
     Export(export::ExportArgs),
-    /// Write any model to one file of 8 or 4 bits a weight.
+    /// Write a model with its matrices in blocks of few bits.
     Quantize(quantize::QuantizeArgs),
     /// Train on the embedded book, measure, write prose: what runs where no command is given.
     Demo(DemoArgs),

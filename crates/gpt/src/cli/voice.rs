@@ -1,12 +1,73 @@
 //! A model that is ready to write.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
+use clap::Args;
+use core_layers::{
+    ConfigError,
+    checkpoint::Weights,
+    device::{physical_cores, set_threads},
+};
 
 use crate::{
-    formats::Delivered,
-    sample::{Decode, Draft, GenerationConfig, Writer},
+    formats::{self, Delivered},
+    sample::{self, Decode, Draft, EngineChoice, GenerationConfig, Writer},
     text::Tokenizer,
 };
+
+/// Which model writes, and by what.
+#[derive(Debug, Args)]
+pub(super) struct VoiceArgs {
+    /// A run folder, a checkpoint, a Hugging Face folder or a .gguf.
+    model: PathBuf,
+    /// Which of its weights, where it has several.
+    #[arg(long, value_enum, default_value_t = Weights::Ema)]
+    weights: Weights,
+    /// What computes.
+    #[arg(long, value_enum, default_value_t = EngineChoice::Fused)]
+    engine: EngineChoice,
+    /// Threads; 0 takes the physical cores.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// A smaller model of the same tokens that proposes what MODEL accepts or not: faster, and no other text.
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
+    /// Tokens that it proposes at a time.
+    #[arg(long, value_name = "K", default_value_t = 4, requires = "draft")]
+    draft_tokens: usize,
+}
+
+/// A model that was opened, with its engine.
+pub(super) type Opened = (Delivered, Box<dyn Decode>);
+
+impl VoiceArgs {
+    /// Opens the model, and hands it on as a voice.
+    pub(super) fn with_voice(&self, work: impl FnOnce(&Voice<'_>) -> Result<()>) -> Result<()> {
+        set_threads(self.threads())?;
+        let (delivered, engine) = self.open(&self.model)?;
+        let draft = self.draft.as_deref().map(|path| self.open(path)).transpose()?;
+        if let (Some((other, _)), Some(path)) = (&draft, &self.draft) {
+            let same = other.tokenizer == delivered.tokenizer;
+            let rule = "a model that cuts text as MODEL does";
+            ConfigError::ensure(same, "--draft", path.display(), rule)?;
+        }
+        let draft = draft
+            .as_ref()
+            .map(|(_, engine)| Draft { engine: &**engine, tokens: self.draft_tokens });
+        work(&Voice::new(&delivered, &*engine, draft))
+    }
+
+    fn open(&self, path: &Path) -> Result<Opened> {
+        let delivered = formats::open(path, self.weights)?;
+        let engine = sample::engine(&delivered, self.engine, self.threads())?;
+        Ok((delivered, engine))
+    }
+
+    fn threads(&self) -> usize {
+        if self.threads == 0 { physical_cores() } else { self.threads }
+    }
+}
 
 /// A model that is ready to write.
 pub(super) struct Voice<'a> {

@@ -150,7 +150,7 @@ fn what_is_no_text_is_refused_alone_and_left_out_among_others() -> Result<()> {
     assert_eq!(report, ["1 file left out: no UTF-8", "1 document left out: empty"]);
     assert!(dataset.report[0].contains("30 documents, "), "{:?}", dataset.report);
     let line = refusal(&config(&folder.path().join("none"), "bytes"));
-    assert!(line.contains("none: no such data; there are book, and paths"), "{line}");
+    assert!(line.contains("none: no such data; there are book, text, and paths"), "{line}");
     assert!(refusal(&config(&folder.path().join("empty"), "bytes")).ends_with("holds no text"));
     Ok(())
 }

@@ -96,7 +96,9 @@ impl FromStr for LogitBias {
             Some(Self { token: token.trim().parse().ok()?, bias: bias.trim().parse().ok()? })
         };
         let rule = "TOKEN=BIAS, a token's number and what is added to its logit";
-        text.split_once('=').and_then(read).ok_or_else(|| ConfigError::new("logit_bias", text, rule))
+        text.split_once('=')
+            .and_then(read)
+            .ok_or_else(|| ConfigError::new("logit_bias", text, rule))
     }
 }
 
@@ -121,19 +123,44 @@ impl GenerationConfig {
             ("presence_penalty", self.presence_penalty),
             ("frequency_penalty", self.frequency_penalty),
         ] {
-            ConfigError::ensure((-100. ..=100.).contains(&nats), field, nats, "between -100 and 100")?;
+            ConfigError::ensure(
+                (-100. ..=100.).contains(&nats),
+                field,
+                nats,
+                "between -100 and 100",
+            )?;
         }
         let mut biased = BTreeSet::new();
         for it in &self.logit_bias {
             let fits = (-100. ..=100.).contains(&it.bias);
-            ConfigError::ensure(fits, "logit_bias", it, "TOKEN=BIAS with a bias between -100 and 100")?;
-            ConfigError::ensure(biased.insert(it.token), "logit_bias", it, "given once for a token")?;
+            ConfigError::ensure(
+                fits,
+                "logit_bias",
+                it,
+                "TOKEN=BIAS with a bias between -100 and 100",
+            )?;
+            ConfigError::ensure(
+                biased.insert(it.token),
+                "logit_bias",
+                it,
+                "given once for a token",
+            )?;
         }
         let all_end = self.stop.iter().all(|it| !it.is_empty());
         ConfigError::ensure(all_end, "stop", "empty", "a text of at least one character")?;
-        ConfigError::ensure((1..=1024).contains(&self.count), "count", self.count, "between 1 and 1024")?;
+        ConfigError::ensure(
+            (1..=1024).contains(&self.count),
+            "count",
+            self.count,
+            "between 1 and 1024",
+        )?;
         let differ = self.count == 1 || self.temperature > 0.;
-        ConfigError::ensure(differ, "count", self.count, "1 at temperature 0, where all would be the same")
+        ConfigError::ensure(
+            differ,
+            "count",
+            self.count,
+            "1 at temperature 0, where all would be the same",
+        )
     }
 
     /// Checks what depends on the number of tokens V of a model.

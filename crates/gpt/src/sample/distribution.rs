@@ -1,7 +1,7 @@
 //! The distribution that one token is drawn from.
 
 /// Weights that are summed at once, so that a quantile needs to look into one block only.
-const BLOCK: usize = 64;
+const BLOCK: usize = 256;
 const LANES: usize = 16;
 
 /// Probabilities of the tokens that the filters left: of all of them, or of those that are listed.
@@ -51,7 +51,12 @@ impl Distribution {
             for (lane, x) in lanes.iter_mut().zip(rest) {
                 *lane += x;
             }
-            self.sums.push(lanes.into_iter().sum());
+            for distance in [8, 4, 2, 1] {
+                for i in 0..distance {
+                    lanes[i] += lanes[i + distance];
+                }
+            }
+            self.sums.push(lanes[0]);
         }
         self.total = self.sums.iter().map(|&it| f64::from(it)).sum();
     }

@@ -189,10 +189,36 @@ mod tests {
     fn configs() -> impl Strategy<Value = SamplingConfig> {
         let some = |all: &'static [f64]| prop::sample::select(all);
         let temperatures = some(&[0., 0.1, 0.7, 1., 1.5, 4.]);
-        let (ks, ps, shares) = (0usize..80, some(&[1e-9, 0.3, 0.9, 0.999, 1.]), some(&[0., 0.01, 0.3, 1.]));
+        let (ks, ps, shares) =
+            (0usize..80, some(&[1e-9, 0.3, 0.9, 0.999, 1.]), some(&[0., 0.01, 0.3, 1.]));
         (temperatures, ks, ps, shares).prop_map(|(temperature, top_k, top_p, min_p)| {
             SamplingConfig { temperature, top_k, top_p, min_p }
         })
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        config: GenerationConfig,
+        prompt: Vec<u32>,
+        logits: Vec<f32>,
+        probabilities: Vec<f64>,
+    }
+
+    #[test]
+    fn filters_leave_what_hugging_faces_leave() {
+        // by fixtures/make.py
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("fixtures/filtered.json")).unwrap();
+        assert_eq!(cases.len(), 40);
+        for Case { config, prompt, mut logits, probabilities } in cases {
+            Penalties::new(&config, &prompt).apply(&mut logits);
+            let mut found = Distribution::default();
+            Filters::new(config.sampling()).apply(&logits, &mut found).unwrap();
+            for (token, wanted) in probabilities.into_iter().enumerate() {
+                let found = found.probability(token as u32);
+                assert!((found - wanted).abs() < 1e-5, "{config:?} {token} {found} {wanted}");
+            }
+        }
     }
 
     proptest! {

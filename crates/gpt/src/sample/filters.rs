@@ -16,8 +16,6 @@ use super::{
 
 /// How much wider candidates are sought than exact arithmetic would need to.
 const SLACK: f64 = 1e-3;
-/// Candidates that top-p sorts at first; four times as many each time that they do not suffice.
-const FIRST_SORTED: usize = 128;
 
 /// A token that may be left over.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +76,8 @@ impl Filters {
             let most = self.weights[self.ranking.first(logits, greatest) as usize];
             let least = (1. - top_p) / logits.len() as f64 / f64::from(most);
             self.ranking.at_least(logits, self.threshold(greatest, least), &mut self.ranked);
-            let weigh = |&it: &Ranked| Candidate { ranked: it, weight: self.weights[it.1 as usize] };
+            let weigh =
+                |&it: &Ranked| Candidate { ranked: it, weight: self.weights[it.1 as usize] };
             self.candidates.clear();
             self.candidates.extend(self.ranked.iter().map(weigh));
         } else if min_p > 0. {
@@ -120,7 +119,8 @@ impl Filters {
     /// `weights` become the softmax of `logits / T`.
     fn weigh(&mut self, greatest: f32, logits: impl Iterator<Item = f32>) {
         // the greatest becomes 0, so that no temperature, however low or high, makes infinities or NaN
-        let scale = (1. / self.config.temperature).clamp(f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)) as f32;
+        let scale = (1. / self.config.temperature)
+            .clamp(f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX)) as f32;
         self.scaled.clear();
         self.scaled.extend(logits.map(|logit| (logit - greatest) * scale));
         self.weights.resize(self.scaled.len(), 0.);
@@ -137,7 +137,7 @@ impl Filters {
         self.ranked = ranked;
     }
 
-    /// Keeps the candidates that top-p and min-p leave.
+    /// Keeps the candidates that top-p and min-p leave; each leaves the first so many of a ranking, so their order is free.
     fn cut(&mut self, top_p: f64, min_p: f64) {
         let candidates = &mut self.candidates;
         let most = candidates.iter().map(|it| it.weight).fold(0., f32::max);
@@ -145,20 +145,19 @@ impl Filters {
         if top_p == 1. {
             return;
         }
-        let (mut mass, mut kept, mut sorted, mut next) = (0., 0, 0, FIRST_SORTED);
-        while kept < candidates.len() && (kept == 0 || mass < top_p) {
-            if kept == sorted {
-                let rest = &mut candidates[sorted..];
-                let count = next.min(rest.len());
-                if count < rest.len() {
-                    rest.select_nth_unstable_by(count - 1, |a, b| by_rank(&a.ranked, &b.ranked));
-                }
-                rest[..count].sort_unstable_by(|a, b| by_rank(&a.ranked, &b.ranked));
-                (sorted, next) = (sorted + count, 4 * next);
+        // the least count whose mass reaches p lies above `low`, and is at most `high`; the first `low` are in place
+        let (mut low, mut high, mut mass) = (0, candidates.len(), 0.);
+        while high - low > 1 {
+            let middle = low + ((high - low) / 4).max(1); // few are left, as a rule
+            let open = &mut candidates[low..high];
+            open.select_nth_unstable_by(middle - low, |a, b| by_rank(&a.ranked, &b.ranked));
+            let more: f64 = open[..middle - low].iter().map(|it| f64::from(it.weight)).sum();
+            if mass + more >= top_p {
+                high = middle;
+            } else {
+                (low, mass) = (middle, mass + more);
             }
-            mass += f64::from(candidates[kept].weight);
-            kept += 1;
         }
-        candidates.truncate(kept);
+        candidates.truncate(high);
     }
 }

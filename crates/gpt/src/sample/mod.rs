@@ -8,6 +8,7 @@
 pub mod codec;
 mod config;
 mod distribution;
+mod engine;
 pub mod exact;
 mod explain;
 mod filters;
@@ -28,6 +29,7 @@ mod torch;
 
 pub use config::{GenerationConfig, LogitBias};
 pub use distribution::Distribution;
+pub use engine::{EngineChoice, engine};
 pub use exact::ExactEngine;
 pub use explain::{Explanation, Stage};
 pub use filters::Filters;

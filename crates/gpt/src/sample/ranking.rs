@@ -16,6 +16,11 @@ pub(super) fn by_rank(a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
+/// The greater of two; the second where the first is NaN.
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
 /// The greatest logit of every block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ranking {
@@ -33,21 +38,27 @@ impl Ranking {
         let mut is_nan = false;
         for block in logits.chunks(BLOCK) {
             let mut lanes = [f32::NEG_INFINITY; LANES];
-            let mut nans = [false; LANES];
+            let mut doubts = [0f32; LANES]; // 0 x is NaN for NaN and for infinities, of which one sign is allowed
             let chunks = block.chunks_exact(LANES);
             let rest = chunks.remainder();
             for chunk in chunks {
                 for i in 0..LANES {
-                    lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-                    nans[i] |= chunk[i].is_nan();
+                    lanes[i] = greater(chunk[i], lanes[i]);
+                    doubts[i] += 0. * chunk[i];
                 }
             }
             for (i, &x) in rest.iter().enumerate() {
-                lanes[i] = if x > lanes[i] { x } else { lanes[i] };
-                nans[i] |= x.is_nan();
+                lanes[i] = greater(x, lanes[i]);
+                doubts[i] += 0. * x;
             }
-            is_nan |= nans.contains(&true);
-            self.maxima.push(lanes.into_iter().fold(f32::NEG_INFINITY, f32::max));
+            for distance in [8, 4, 2, 1] {
+                for i in 0..distance {
+                    lanes[i] = greater(lanes[i + distance], lanes[i]);
+                    doubts[i] += doubts[i + distance];
+                }
+            }
+            is_nan |= doubts[0].is_nan() && block.iter().any(|it| it.is_nan());
+            self.maxima.push(lanes[0]);
         }
         let greatest = self.maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         ensure!(!is_nan, "the model gave NaN as a logit");

@@ -172,7 +172,8 @@ impl<'w> Row<'w> {
         }
         self.text.push_str(&piece);
         let explanation = self.explanations.last();
-        let event = Event { row: self.index, token, text: &piece, explanation, finish: self.finish };
+        let event =
+            Event { row: self.index, token, text: &piece, explanation, finish: self.finish };
         self.heard = listener(&event);
         if self.heard.is_break() {
             self.interrupt();

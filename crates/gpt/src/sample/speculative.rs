@@ -73,7 +73,8 @@ impl Draft<'_> {
 
         for ((token, proposal), logits) in proposed.into_iter().zip(&proposals).zip(&mut logits) {
             pen.weigh(row, logits)?;
-            let (wanted, given) = (pen.distribution.probability(token), proposal.probability(token));
+            let (wanted, given) =
+                (pen.distribution.probability(token), proposal.probability(token));
             if row.uniform("accept") * given >= wanted {
                 let token = rest(&pen.distribution, proposal).quantile(row.uniform("rest"));
                 let _ = row.push(token, listener);
@@ -127,7 +128,8 @@ impl Draft<'_> {
 /// `max(0, p - q)`, up to a factor; p where rounding leaves nothing of that.
 fn rest(p: &Distribution, q: &Distribution) -> Distribution {
     let mut rest = Distribution::default();
-    let left = |(token, wanted): (u32, f64)| (token, (wanted - q.probability(token)).max(0.) as f32);
+    let left =
+        |(token, wanted): (u32, f64)| (token, (wanted - q.probability(token)).max(0.) as f32);
     rest.set_listed(p.iter().map(left).filter(|it| it.1 > 0.));
     if rest.is_empty() { p.clone() } else { rest }
 }

@@ -23,7 +23,12 @@ fn tokens(texts: Vec<Text>) -> Vec<Vec<u32>> {
 }
 
 /// What the definition writes: one text, from the logits of the whole row each time.
-fn written_plainly(table: &Table, config: &GenerationConfig, prompt: &[u32], sample: u64) -> Vec<u32> {
+fn written_plainly(
+    table: &Table,
+    config: &GenerationConfig,
+    prompt: &[u32],
+    sample: u64,
+) -> Vec<u32> {
     let mut row = prompt.to_vec();
     let mut penalties = Penalties::new(config, prompt);
     let mut distribution = Distribution::default();
@@ -67,6 +72,16 @@ fn batches_samples_and_single_runs_write_the_same() {
         }
         assert_ne!(alone[0], alone[1], "samples differ");
     }
+}
+
+#[test]
+fn samples_share_the_reading_of_their_prompt() {
+    let table = Table::new(257, 3);
+    let config =
+        GenerationConfig { max_tokens: 3, count: 5, ignore_eos: true, ..Default::default() };
+    write(&writer(&table, &config), &[(0..40).collect()]);
+    // of each text the last token is not read
+    assert_eq!(table.read.load(Ordering::Relaxed), 40 + 5 * 2);
 }
 
 #[test]
@@ -228,7 +243,10 @@ fn every_setting_changes_what_is_written() {
         GenerationConfig { presence_penalty: 5., ..plain.clone() },
         GenerationConfig { frequency_penalty: 5., ..plain.clone() },
         GenerationConfig { logit_bias: vec![bias(65)], ..plain.clone() },
-        GenerationConfig { stop: vec![char::from(usual[0][3] as u8 & 127).into()], ..plain.clone() },
+        GenerationConfig {
+            stop: vec![char::from(usual[0][3] as u8 & 127).into()],
+            ..plain.clone()
+        },
         GenerationConfig { seed: 1, ..plain.clone() },
         GenerationConfig { count: 2, ..plain.clone() },
     ];
@@ -272,7 +290,9 @@ fn chi_squared(
             let mut distribution = Distribution::default();
             Filters::new(config.sampling()).apply(&logits, &mut distribution).unwrap();
             let next = distribution.iter().filter(|it| it.1 > 0.);
-            longer.extend(next.map(|(token, p)| ([text.as_slice(), &[token]].concat(), probability * p)));
+            longer.extend(
+                next.map(|(token, p)| ([text.as_slice(), &[token]].concat(), probability * p)),
+            );
         }
         cells = longer;
     }

@@ -151,8 +151,9 @@ impl<T: Number> Unit<'_, T> {
             let (column, head) = ((i + m) / group, query.kv_head * group + (i + m) % group);
             (query.columns.start + column, head)
         });
-        let queries =
-            places.map(|(column, head)| &query.queries[column * query.stride + head * d_head..][..d_head]);
+        let queries = places.map(|(column, head)| {
+            &query.queries[column * query.stride + head * d_head..][..d_head]
+        });
         let mut to = places.map(|(column, head)| {
             let at = (column * query.heads.heads + head) * padded;
             // SAFETY: no other unit has this column and head.
@@ -299,9 +300,17 @@ unsafe fn add_values<L: Lanes, T: Number, const M: usize>(
         at += LANES
             * unsafe {
                 if padded - at >= 4 * LANES {
-                    add_part::<L, T, M, 4>((values.as_ptr().add(at), padded), scores, to.map(|it| it.add(at)))
+                    add_part::<L, T, M, 4>(
+                        (values.as_ptr().add(at), padded),
+                        scores,
+                        to.map(|it| it.add(at)),
+                    )
                 } else {
-                    add_part::<L, T, M, 1>((values.as_ptr().add(at), padded), scores, to.map(|it| it.add(at)))
+                    add_part::<L, T, M, 1>(
+                        (values.as_ptr().add(at), padded),
+                        scores,
+                        to.map(|it| it.add(at)),
+                    )
                 }
             };
     }

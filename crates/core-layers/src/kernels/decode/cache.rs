@@ -176,9 +176,7 @@ impl<T: Number> Task for Put<'_, T> {
             let at = (head * self.positions + self.position) * padded;
             let row = self.pair.values[at..at + padded].as_chunks_mut::<LANES>().0;
             let parts = keys.chunks(LANES).zip(values.chunks(LANES));
-            for (((keys, values), columns), row) in
-                parts.zip(columns.chunks_mut(LANES)).zip(row)
-            {
+            for (((keys, values), columns), row) in parts.zip(columns.chunks_mut(LANES)).zip(row) {
                 let mut xs = [[0f32; LANES]; 2];
                 xs[0][..keys.len()].copy_from_slice(keys);
                 xs[1][..values.len()].copy_from_slice(values);

@@ -61,7 +61,12 @@ impl Kernel {
 
     /// `x Phi(x)`, the error function to 1.5e-7 (Abramowitz and Stegun, 7.1.26).
     pub fn gelu(self, xs: &[f32], to: &mut [f32]) {
-        self.run(Gate { gates: xs, ups: xs, to, gate: |x, _| 0.5 * x * (1. + erf(x * FRAC_1_SQRT_2)) });
+        self.run(Gate {
+            gates: xs,
+            ups: xs,
+            to,
+            gate: |x, _| 0.5 * x * (1. + erf(x * FRAC_1_SQRT_2)),
+        });
     }
 
     /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.

@@ -120,7 +120,10 @@ impl Workers {
             let len = product.ys.len();
             assert!(len >= needed, "there are {len} results, but {needed} are written");
             if let Format::Integers(it) = weights.format() {
-                assert!(inputs.groups(it.group).is_some(), "a matrix that inputs have no integers for");
+                assert!(
+                    inputs.groups(it.group).is_some(),
+                    "a matrix that inputs have no integers for"
+                );
             }
         }
         let level = self.level;

@@ -8,14 +8,19 @@ use crate::{sample::table::Table, text::Tokenizer};
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
-    args: ChatArgs,
+    args: TalkArgs,
 }
 
 /// `[u:hi][a:`, short enough to be counted by hand.
 const TEMPLATE: &str = "{% for m in messages %}[{{ m.role[:1] }}:{{ m.content }}]{% endfor %}[a:";
 
 /// What stdout and stderr get, and how it ended.
-fn talked(table: &Table, flags: &[&str], input: &str, is_watched: bool) -> (String, String, Result<()>) {
+fn talked(
+    table: &Table,
+    flags: &[&str],
+    input: &str,
+    is_watched: bool,
+) -> (String, String, Result<()>) {
     let voice = Voice {
         name: "table",
         engine: table,
@@ -90,7 +95,10 @@ fn what_goes_wrong_ends_a_pipe_and_is_said_to_a_person() {
     // what cannot be answered is not part of the conversation
     let long = format!("{}\nhi\n", "a".repeat(2000));
     let (out, notes, _) = talked(&table, &[], &long, true);
-    assert!(notes.contains("error: the message is 2006 tokens long") && out.contains("yo"), "{notes}{out}");
+    assert!(
+        notes.contains("error: the message is 2007 tokens long") && out.contains("yo"),
+        "{notes}{out}"
+    );
 }
 
 #[test]

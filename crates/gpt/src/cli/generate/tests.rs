@@ -10,10 +10,10 @@ use crate::{
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(flatten)]
-    args: GenerateArgs,
+    args: WriteArgs,
 }
 
-pub(super) fn voice<'a>(engine: &'a Table, draft: Option<&'a Table>) -> Voice<'a> {
+fn voice<'a>(engine: &'a Table, draft: Option<&'a Table>) -> Voice<'a> {
     Voice {
         name: "table",
         engine,
@@ -41,7 +41,8 @@ fn text_goes_to_stdout_and_remarks_to_stderr() {
     let (out, notes) = outcome(&voice(&table, None), &cold).unwrap();
     assert_eq!(out, "lo, world\n");
     assert!(notes.starts_with("prompt 4 tokens, ") && notes.ends_with("; stop\n"), "{notes}");
-    let (out, notes) = outcome(&voice(&table, None), &[&cold[..], &["--echo", "--quiet"]].concat()).unwrap();
+    let (out, notes) =
+        outcome(&voice(&table, None), &[&cold[..], &["--echo", "--quiet"]].concat()).unwrap();
     assert_eq!((out.as_str(), notes.as_str()), ("Hello, world\n", ""));
 }
 
@@ -55,7 +56,10 @@ fn json_is_one_object_with_the_promised_fields() {
     assert_eq!((&json["text"], &json["finish_reason"]), (&"lo".into(), &"stop".into()));
     assert_eq!(json["tokens"], serde_json::json!([108, 111, 256]));
     assert_eq!((&json["num_tokens"], &json["num_prompt_tokens"]), (&3.into(), &4.into()));
-    assert!(json["prefill_tokens_per_second"].is_number() && json["decode_tokens_per_second"].is_number());
+    assert!(
+        json["prefill_tokens_per_second"].is_number()
+            && json["decode_tokens_per_second"].is_number()
+    );
     assert_eq!(json["logprobs"][0]["likeliest"][0]["text"], "l");
     assert_eq!(json["explanations"][2]["token"], 256);
     assert_eq!(json["draft"]["accepted"], 2);

@@ -84,8 +84,7 @@ impl Layer {
             value: linear("attention.value"),
             output: linear("attention.output"),
             feed_forward_norm: norm("feed_forward_norm"),
-            gate: (config.feed_forward == FeedForward::SwiGlu)
-                .then(|| linear("feed_forward.gate")),
+            gate: (config.feed_forward == FeedForward::SwiGlu).then(|| linear("feed_forward.gate")),
             up: linear("feed_forward.up"),
             down: linear("feed_forward.down"),
             band: config.attention.band(index).map(|it| it as usize),

@@ -78,8 +78,7 @@ impl Session for FusedSession<'_> {
         }
         logits.clear();
         for (rows, tokens) in rows.chunks(COLUMNS).zip(tokens.chunks(COLUMNS)) {
-            let stretch =
-                |(i, &row)| Stretch { row, first: self.lens[row], columns: i..i + 1 };
+            let stretch = |(i, &row)| Stretch { row, first: self.lens[row], columns: i..i + 1 };
             let stretches: Vec<Stretch> = rows.iter().enumerate().map(stretch).collect();
             self.pass.read(tokens, &stretches, &mut self.caches);
             rows.iter().for_each(|&row| self.lens[row] += 1);
@@ -96,8 +95,10 @@ impl Session for FusedSession<'_> {
     fn gather(&mut self, rows: &[usize]) {
         let lens = rows.iter().map(|&row| self.lens[row]).collect();
         let mut old: Vec<Option<Vec<Cache>>> = self.caches.drain(..).map(Some).collect();
-        let mut free: Vec<Vec<Cache>> =
-            (0..old.len()).filter(|row| !rows.contains(row)).filter_map(|row| old[row].take()).collect();
+        let mut free: Vec<Vec<Cache>> = (0..old.len())
+            .filter(|row| !rows.contains(row))
+            .filter_map(|row| old[row].take())
+            .collect();
         // the last that wants a row gets it, those before it copies, in the memory of rows that nobody wants
         let mut new = Vec::with_capacity(rows.len());
         for (i, &row) in rows.iter().enumerate() {

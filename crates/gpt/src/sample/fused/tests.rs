@@ -67,7 +67,12 @@ fn weights(config: &DecoderConfig, encoding: Encoding) -> Weights {
     Weights(names(config).into_iter().enumerate().map(of).collect())
 }
 
-fn engine(config: &DecoderConfig, weights: &Weights, variant: Variant, threads: usize) -> FusedEngine {
+fn engine(
+    config: &DecoderConfig,
+    weights: &Weights,
+    variant: Variant,
+    threads: usize,
+) -> FusedEngine {
     FusedEngine::new(config, weights, FusedOptions { threads, context: None, variant }).unwrap()
 }
 
@@ -84,7 +89,12 @@ fn distance(found: &[f32], wanted: &[f64]) -> (f64, bool) {
     ((error / square(&mut wanted.iter().copied())).sqrt(), best(&found) == best(wanted))
 }
 
-fn greatest_distance(config: &DecoderConfig, encoding: Encoding, variant: Variant, len: u64) -> f64 {
+fn greatest_distance(
+    config: &DecoderConfig,
+    encoding: Encoding,
+    variant: Variant,
+    len: u64,
+) -> f64 {
     let weights = weights(config, encoding);
     let engine = engine(config, &weights, variant, 1);
     let mut session = engine.session(1);
@@ -116,7 +126,8 @@ fn singles_give_the_logits_of_the_formulas() {
 
 #[test]
 fn integers_give_the_logits_of_the_formulas_up_to_eight_bits_of_activations() {
-    for encoding in [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1, Encoding::Int8, Encoding::Int4] {
+    for encoding in [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1, Encoding::Int8, Encoding::Int4]
+    {
         let distance = greatest_distance(&llama(), encoding, Variant::available()[0], 9);
         assert!(distance < 0.04, "{encoding}: {distance}");
     }

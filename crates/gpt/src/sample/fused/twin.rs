@@ -30,7 +30,10 @@ impl<'a> Twin<'a> {
 
     fn product(&self, name: &str, xs: &[f64]) -> Vec<f64> {
         let values = self.vector(name);
-        values.chunks_exact(xs.len()).map(|ws| ws.iter().zip(xs).map(|(w, x)| w * x).sum()).collect()
+        values
+            .chunks_exact(xs.len())
+            .map(|ws| ws.iter().zip(xs).map(|(w, x)| w * x).sum())
+            .collect()
     }
 
     fn linear(&self, name: &str, xs: &[f64]) -> Vec<f64> {
