@@ -67,7 +67,7 @@ unsafe extern "C" {
 pub(crate) struct TorchError(String);
 
 /// Turns a status of the shim into a result.
-fn check(status: c_int) -> Result<(), TorchError> {
+pub(super) fn check(status: c_int) -> Result<(), TorchError> {
     if status == 0 {
         return Ok(());
     }
