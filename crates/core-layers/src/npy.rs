@@ -1,10 +1,14 @@
-//! `NumPy`'s array files, read.
+//! `NumPy`'s array files, read; and the header of one that is written piece by piece.
 //!
 //! The reader is our own, and small, since files are hostile: the header is bounded and parsed without recursion, and a
 //! shape is believed only where it fits the bytes that are there. The format is
 //! <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -144,6 +148,23 @@ impl Npy {
     }
 }
 
+/// Begins an array file of f32 of `shape`; its numbers follow, little endian, row by row.
+///
+/// # Errors
+/// What `out` says.
+pub fn write_f32_header(out: &mut impl Write, shape: &[usize]) -> io::Result<()> {
+    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
+    while (MAGIC.len() + 4 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    out.write_all(&(header.len() as u16).to_le_bytes())?;
+    out.write_all(header.as_bytes())
+}
+
 /// Where the numbers start, what they are, and in which shape.
 fn header(content: &[u8]) -> Result<(usize, Element, Vec<usize>)> {
     ensure!(content.starts_with(MAGIC) && content.len() >= 12, "not an .npy file");
@@ -197,6 +218,21 @@ fn shape(text: &str) -> Result<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    #[test]
+    fn a_header_is_read_back_and_aligned() -> Result<()> {
+        for shape in [&[2, 3][..], &[6], &[1, 2, 3]] {
+            let mut content = Vec::new();
+            write_f32_header(&mut content, shape)?;
+            assert_eq!(content.len() % 64, 0);
+            let numbers = [1f32, -2., 0.5, 3., 4., 5.];
+            content.extend(numbers.iter().flat_map(|it| it.to_le_bytes()));
+            let npy = Npy::parse("x.npy".into(), content)?;
+            assert_eq!(npy.shape(), shape);
+            assert_eq!(npy.finite_numbers("number")?, numbers);
+        }
+        Ok(())
+    }
 
     use super::*;
 

@@ -14,4 +14,5 @@ pub mod sample;
 pub mod text;
 pub mod train;
 pub mod trained;
+pub mod verify;
 pub mod weights;

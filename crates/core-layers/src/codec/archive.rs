@@ -14,7 +14,7 @@ use crate::{
 
 const MAGIC: &[u8; 4] = b"CHRN";
 /// The newest version this program writes; it reads every one up to it.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const PREFIX: usize = 10; // magic, version, header length
 
 /// How a symbol's probabilities become integers: the format version of a file.
@@ -25,9 +25,16 @@ pub enum Coding {
     Tables = 1,
     /// Cumulated frequencies up to `2^30`, of the levels that are asked for: mixtures over very many levels.
     Mixtures = 2,
+    /// Frequencies of all levels, which sum to `2^30`: tables of very many levels.
+    WideTables = 3,
 }
 
 impl Coding {
+    /// That of a model of tables of so many levels.
+    pub fn of_tables(levels: usize) -> Self {
+        if levels > MAX_TABLE_LEVELS { Self::WideTables } else { Self::Tables }
+    }
+
     /// That of a model of mixtures over so many levels.
     pub fn of_mixtures(levels: usize) -> Self {
         if levels > MAX_TABLE_LEVELS { Self::Mixtures } else { Self::Tables }
@@ -38,6 +45,7 @@ impl Coding {
         let precision = match self {
             Self::Tables => categorical::PRECISION,
             Self::Mixtures => logistics::PRECISION,
+            Self::WideTables => categorical::WIDE_PRECISION,
         };
         levels.saturating_sub(1) as f64 * 2f64.powi(-(precision as i32))
     }
@@ -158,6 +166,7 @@ impl Archive {
         let coding = match version {
             1 => Coding::Tables,
             2 => Coding::Mixtures,
+            3 => Coding::WideTables,
             _ => bail!("has format version {version}, this program reads 1 to {VERSION}"),
         };
         let length = u32::from_le_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]) as usize;
@@ -258,7 +267,7 @@ mod tests {
         let mut bytes = archive().to_bytes()?;
         bytes[4] = 9;
         let error = Archive::from_bytes(&bytes).unwrap_err().to_string();
-        assert_eq!(error, "has format version 9, this program reads 1 to 2");
+        assert_eq!(error, "has format version 9, this program reads 1 to 3");
         Ok(())
     }
 

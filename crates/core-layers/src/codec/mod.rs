@@ -1,8 +1,9 @@
 //! Lossless compression: sampling with the answer known.
 //!
 //! A range coder spends `-log2 p(x_i | x_<i)` bits on a symbol, with p from an engine of defined bits and quantised to
-//! integers by one function on both sides: the frequencies of all levels ([`Categorical::frequencies`]), or of a mixture over
-//! very many levels the cumulated ones of those that are asked for ([`DiscretisedMixture::cumulated`]).
+//! integers by one function on both sides: the frequencies of all levels ([`Categorical::frequencies`]), finer ones where there
+//! are very many of them, or of a mixture over very many levels the cumulated ones of those that are asked for
+//! ([`DiscretisedMixture::cumulated`]).
 //!
 //! [`Categorical::frequencies`]: crate::categorical::Categorical::frequencies
 //! [`DiscretisedMixture::cumulated`]: crate::logistics::DiscretisedMixture::cumulated
@@ -52,9 +53,27 @@ pub fn encode<E: Engine + Sync>(
     threads: usize,
     tick: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Vec<u32>>> {
+    encode_streams(engine, context, symbols, &streams(symbols.nrows()), threads, tick)
+}
+
+/// [`encode`], with so many rows to each stream.
+///
+/// # Errors
+/// As [`encode`].
+///
+/// # Panics
+/// If the streams have more rows than there are.
+pub fn encode_streams<E: Engine + Sync>(
+    engine: &E,
+    context: &E::Context,
+    symbols: ArrayView2<'_, u32>,
+    sizes: &[usize],
+    threads: usize,
+    tick: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Vec<u32>>> {
     let mut shares = Vec::new();
     let mut start = 0;
-    for rows in streams(symbols.nrows()) {
+    for &rows in sizes {
         shares.push((start, symbols.slice_axis(Axis(0), (start..start + rows).into())));
         start += rows;
     }
@@ -95,8 +114,25 @@ pub fn decode<E: Engine + Sync>(
     threads: usize,
     tick: &(dyn Fn(usize) + Sync),
 ) -> Result<Array2<u32>> {
+    decode_streams(engine, context, words, &streams(context.rows()), threads, tick)
+}
+
+/// [`decode`] of what [`encode_streams`] made with the same `sizes`.
+///
+/// # Errors
+/// As [`decode`].
+///
+/// # Panics
+/// If the streams have more rows than there are.
+pub fn decode_streams<E: Engine + Sync>(
+    engine: &E,
+    context: &E::Context,
+    words: &[Vec<u32>],
+    sizes: &[usize],
+    threads: usize,
+    tick: &(dyn Fn(usize) + Sync),
+) -> Result<Array2<u32>> {
     let examples = context.rows();
-    let sizes = streams(examples);
     ensure!(
         words.len() == sizes.len(),
         "has {} streams, {examples} examples make {}",
@@ -107,7 +143,7 @@ pub fn decode<E: Engine + Sync>(
     let mut shares: Vec<(usize, ArrayViewMut2<'_, u32>, &Vec<u32>)> = Vec::new();
     let mut rest = symbols.view_mut();
     let mut start = 0;
-    for (rows, stream) in sizes.into_iter().zip(words) {
+    for (&rows, stream) in sizes.iter().zip(words) {
         let (share, tail) = rest.split_at(Axis(0), rows);
         rest = tail;
         shares.push((start, share, stream));

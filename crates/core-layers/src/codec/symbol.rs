@@ -11,14 +11,15 @@ use constriction::stream::{
 use super::{Decoder, Encoder};
 use crate::{
     autoregressive::Conditional,
-    categorical::{Categorical, PRECISION as OF_TABLES},
-    logistics::{DiscretisedMixture, Mixture, PRECISION as OF_MIXTURES},
+    categorical::{Categorical, PRECISION as OF_TABLES, WIDE_PRECISION as OF_WIDE_TABLES},
+    logistics::{DiscretisedMixture, MAX_TABLE_LEVELS, Mixture, PRECISION as OF_MIXTURES},
 };
 
 /// Codes symbols by whatever a stepper wrote; holds the scratch space.
 #[derive(Debug, Default)]
 pub(super) struct Symbols {
-    table: Table,
+    table: Table<OF_TABLES>,
+    wide_table: Table<OF_WIDE_TABLES>,
     mixture: DiscretisedMixture,
     logits: Vec<f32>,
 }
@@ -38,6 +39,9 @@ impl Symbols {
         let coded = if let Some(mixture) = conditional.wide_mixture(row) {
             self.set_mixture(mixture)?;
             coder.encode_symbol(symbol, &self.mixture).is_ok()
+        } else if conditional.levels() > MAX_TABLE_LEVELS {
+            self.wide_table.set(conditional.logits(row, &mut self.logits))?;
+            coder.encode_symbol(symbol, &self.wide_table).is_ok()
         } else {
             self.table.set(conditional.logits(row, &mut self.logits))?;
             coder.encode_symbol(symbol, &self.table).is_ok()
@@ -59,6 +63,9 @@ impl Symbols {
         let symbol = if let Some(mixture) = conditional.wide_mixture(row) {
             self.set_mixture(mixture)?;
             coder.decode_symbol(&self.mixture).ok()
+        } else if conditional.levels() > MAX_TABLE_LEVELS {
+            self.wide_table.set(conditional.logits(row, &mut self.logits))?;
+            coder.decode_symbol(&self.wide_table).ok()
         } else {
             self.table.set(conditional.logits(row, &mut self.logits))?;
             coder.decode_symbol(&self.table).ok()
@@ -76,30 +83,30 @@ fn not_a_number() -> anyhow::Error {
     anyhow!("the model gives a probability that is not a number")
 }
 
-/// Integer frequencies of every level.
+/// Integer frequencies of every level, `2^P` in all.
 #[derive(Debug, Default)]
-struct Table {
+struct Table<const P: usize> {
     categorical: Categorical,
     counts: Vec<u32>,
 }
 
-impl Table {
+impl<const P: usize> Table<P> {
     fn set(&mut self, logits: &[f32]) -> Result<()> {
         self.categorical.set(logits);
         if !self.categorical.is_finite() {
             return Err(not_a_number());
         }
-        self.categorical.frequencies(&mut self.counts);
+        self.categorical.frequencies(P, &mut self.counts);
         Ok(())
     }
 }
 
-impl EntropyModel<OF_TABLES> for Table {
+impl<const P: usize> EntropyModel<P> for Table<P> {
     type Symbol = u32;
     type Probability = u32;
 }
 
-impl EncoderModel<OF_TABLES> for Table {
+impl<const P: usize> EncoderModel<P> for Table<P> {
     fn left_cumulative_and_probability(
         &self,
         symbol: impl Borrow<u32>,
@@ -110,7 +117,7 @@ impl EncoderModel<OF_TABLES> for Table {
     }
 }
 
-impl DecoderModel<OF_TABLES> for Table {
+impl<const P: usize> DecoderModel<P> for Table<P> {
     fn quantile_function(&self, quantile: u32) -> (u32, u32, NonZeroU32) {
         let mut left = 0;
         for (symbol, &count) in self.counts.iter().enumerate() {
@@ -123,7 +130,7 @@ impl DecoderModel<OF_TABLES> for Table {
             }
             left += count;
         }
-        unreachable!("frequencies sum to 2^PRECISION, which a quantile is below")
+        unreachable!("frequencies sum to 2^P, which a quantile is below")
     }
 }
 
@@ -152,5 +159,44 @@ impl DecoderModel<OF_MIXTURES> for DiscretisedMixture {
         let left = self.cumulated(symbol as usize);
         let count = self.cumulated(symbol as usize + 1) - left;
         (symbol, left, NonZeroU32::new(count).expect("cumulated frequencies rise"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn very_many_levels_take_next_to_nothing_from_the_likely_one() -> Result<()> {
+        let mut logits = vec![0.; 50_000];
+        logits[7] = 50_000f32.ln(); // half of all
+        let mut table = Table::<OF_WIDE_TABLES>::default();
+        table.set(&logits)?;
+        let (left, count) = table.left_cumulative_and_probability(7).context("level 7")?;
+        let share = f64::from(count.get()) / f64::from(1 << OF_WIDE_TABLES);
+        assert!((share - 0.5).abs() < 1e-4, "{share}");
+        for quantile in [left, left + count.get() - 1] {
+            assert_eq!(table.quantile_function(quantile), (7, left, count));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn symbols_of_very_many_levels_come_back() -> Result<()> {
+        let mut conditional = Conditional::default();
+        for (level, logit) in conditional.reset(1, 5000).iter_mut().enumerate() {
+            *logit = (level % 13) as f32;
+        }
+        let (mut coder, mut symbols) = (Encoder::new(), Symbols::default());
+        let text = [4999, 0, 4096, 12, 12];
+        for symbol in text {
+            symbols.encode(symbol, &conditional, 0, &mut coder)?;
+        }
+        let words = coder.into_compressed().expect("a vector takes every word");
+        let mut coder = Decoder::from_compressed(words).expect("a vector can be read");
+        for symbol in text {
+            assert_eq!(symbols.decode(&conditional, 0, &mut coder)?, symbol);
+        }
+        Ok(())
     }
 }

@@ -1,12 +1,18 @@
 //! Matrices as files hold them: plain numbers, or rows of quantised blocks that stay as they were delivered.
 //!
 //! A row of `columns` values is `columns / values` blocks of `bytes` each ([`Encoding::block`]), one after the other; rows
-//! follow each other without gaps.
+//! follow each other without gaps. Numbers are little-endian and stand in the order in which [`Encoding`] lists them.
+//! Where nibbles are not of a block of 256, byte i of the n of a block holds value i in its low half and value n + i in its
+//! high one.
 
 mod bytes;
+mod k;
 mod plain;
+#[cfg(test)]
+mod tests;
+mod write;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 pub use bytes::Bytes;
 
@@ -42,6 +48,28 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Int8,
+        Self::Int4,
+    ];
+
+    /// The encoding of a [name](Self::name).
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
     /// Values and bytes of one block.
     pub const fn block(self) -> (usize, usize) {
         match self {
@@ -132,6 +160,47 @@ impl Encoded {
     /// All bytes, row by row.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Some of its rows, in place.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    #[must_use]
+    pub fn rows_at(&self, rows: Range<usize>) -> Self {
+        let len = self.bytes.len() / self.rows;
+        let bytes = self.bytes.part(rows.start * len..rows.end * len);
+        let bytes = bytes.expect("rows that the matrix has");
+        Self { rows: rows.len(), bytes, ..*self }
+    }
+
+    /// A copy whose row i is row `rows[i]` of this.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn with_rows(&self, rows: &[usize]) -> Self {
+        let bytes: Vec<u8> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        Self { rows: rows.len(), bytes: Bytes::from(bytes), ..*self }
+    }
+
+    /// The same values in another encoding, rounded; these bytes where it is the same already. None if rows do not fill
+    /// whole blocks, or if it is an encoding that is only read: `Q5_0`, `Q5_1` and those of 256 values.
+    ///
+    /// Values have to be finite: others become some number or other.
+    pub fn encode(&self, encoding: Encoding) -> Option<Self> {
+        if encoding == self.encoding {
+            return Some(self.clone());
+        }
+        let size = encoding.bytes(self.columns)?.checked_mul(self.rows)?;
+        let (mut bytes, mut values) = (Vec::with_capacity(size), vec![0.; self.columns]);
+        for row in 0..self.rows {
+            self.decode_row(row, &mut values);
+            if !write::encode(encoding, &values, &mut bytes) {
+                return None;
+            }
+        }
+        Self::new(self.rows, self.columns, encoding, Bytes::from(bytes))
     }
 
     /// The bytes of a row.

@@ -64,7 +64,7 @@ unsafe extern "C" {
 /// What libtorch said when it refused, its first line only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("libtorch: {0}")]
-pub(crate) struct TorchError(String);
+pub(crate) struct TorchError(pub(super) String);
 
 /// Turns a status of the shim into a result.
 pub(super) fn check(status: c_int) -> Result<(), TorchError> {

@@ -3,6 +3,9 @@
 //! This is one of the three modules with `unsafe`; each block says why it is sound.
 
 pub mod bf16;
+pub mod decode;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod decoder;
 pub mod exact;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod ffi;

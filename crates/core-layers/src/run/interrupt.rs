@@ -38,6 +38,16 @@ impl Interrupt {
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// Lets the next signal be a first one, which is a request.
+    pub fn allow(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Lets the next signal be a second one, which ends the process: nothing is going on that a request could stop.
+    pub fn end_at_next(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -50,5 +60,13 @@ mod tests {
         assert!(!interrupt.requested());
         signal_hook::low_level::raise(SIGTERM).unwrap();
         assert!(interrupt.requested() && interrupt.clone().requested());
+        // each answer of a conversation can be stopped anew
+        interrupt.allow();
+        assert!(!interrupt.requested());
+        signal_hook::low_level::raise(SIGTERM).unwrap();
+        assert!(interrupt.requested());
+        interrupt.allow();
+        interrupt.end_at_next();
+        assert!(interrupt.requested());
     }
 }

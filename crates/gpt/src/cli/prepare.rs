@@ -12,10 +12,10 @@ use crate::data::{self, DataConfig};
 /// Flags of `prepare`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt prepare datasets/text/data --tokenizer bpe:4096 --out text.tokens\n  gpt train --data text.tokens --out runs/text"
+    after_help = "Example:\n  gpt prepare text --tokenizer bpe:4096 --out text.tokens\n  gpt train --data text.tokens --out runs/text"
 )]
 pub struct PrepareArgs {
-    /// book, a file of text or JSONL, or a folder of such.
+    /// book, text (see scripts/fetch), a file of text or JSONL, or a folder of such.
     #[arg(value_name = "NAME|PATH")]
     data: String,
     /// bytes, characters, bpe:N (learnt from what trains), or the path of a tokenizer.json or its folder.

@@ -2,21 +2,23 @@
 
 use std::f64::consts::TAU;
 
+use core_layers::kernels::exact::rotary_frequencies;
+
 use super::{DecoderConfig, Positions, Scaling};
 
 impl DecoderConfig {
     /// How fast each pair of a head's channels turns, radians a position, the fastest first: `theta^(-2 i / E)`, scaled.
-    /// None where positions are learnt.
+    /// None where positions are learnt. Of defined bits: the same on every machine.
     pub fn frequencies(&self) -> Option<Vec<f64>> {
         let Positions::Rope { theta, scaling } = self.positions else { return None };
-        let frequency = |pair: i64| theta.powf(-2. * pair as f64 / self.d_head as f64);
-        Some((0..self.d_head / 2).map(|pair| scaling.of(frequency(pair))).collect())
+        let frequencies = rotary_frequencies(theta, self.d_head as usize);
+        Some(frequencies.into_iter().map(|frequency| scaling.of(frequency)).collect())
     }
 }
 
 impl Scaling {
     /// A frequency, scaled.
-    fn of(self, frequency: f64) -> f64 {
+    pub(crate) fn of(self, frequency: f64) -> f64 {
         match self {
             Self::None => frequency,
             Self::Linear { factor } => frequency / factor,

@@ -23,7 +23,7 @@ use core_layers::{ConfigError, cli::counted, dataset::Split, training::Part as _
 pub use config::DataConfig;
 pub use prepare::prepare;
 pub use tokens::Tokens;
-pub use windows::{Training, Window, windows};
+pub use windows::Training;
 
 use crate::text::Tokenizer;
 

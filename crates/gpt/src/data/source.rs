@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use core_layers::{checkpoint::sha256_file, dataset::FileDigest};
+use core_layers::{checkpoint::sha256_file, dataset::FileDigest, fetched};
 use serde_json::Value;
 
 /// Largest document that is read, bytes.
@@ -40,9 +40,9 @@ impl Source {
         if data == "book" {
             return Ok(Self::Book);
         }
-        let root = PathBuf::from(data);
+        let root = if data == "text" { fetched::folder(data)? } else { PathBuf::from(data) };
         let about = fs::metadata(&root)
-            .with_context(|| format!("{data}: no such data; there are book, and paths"))?;
+            .with_context(|| format!("{data}: no such data; there are book, text, and paths"))?;
         if about.is_file() {
             return Ok(Self::Files { paths: vec![root.clone()], root, lenient: false });
         }
@@ -54,15 +54,16 @@ impl Source {
         Ok(Self::Files { root, paths, lenient: true })
     }
 
-    /// What it is called.
+    /// What it is called: the last part of its path.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Book => "book".into(),
             Self::Files { root, .. } => {
                 let whole = root.canonicalize().unwrap_or_else(|_| root.clone());
-                whole
-                    .file_name()
-                    .map_or_else(|| "text".into(), |it| it.to_string_lossy().into_owned())
+                // datasets/NAME/data is called NAME
+                let parts = whole.iter().rev().map(|it| it.to_string_lossy());
+                let mut parts = parts.skip_while(|it| it == "data");
+                parts.next().map_or_else(|| "text".into(), std::borrow::Cow::into_owned)
             }
         }
     }

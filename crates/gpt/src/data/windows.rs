@@ -1,7 +1,7 @@
-//! Tokens cut into windows.
+//! Tokens cut into windows to train on.
 //!
-//! Training windows lie side by side from an offset that each epoch draws anew, so that no token is always the first of its
-//! window. Windows for measuring are fixed, and every token is predicted in exactly one of them.
+//! They lie side by side from an offset that each epoch draws anew, so that no token is always the first of its window, and
+//! each is predicted once an epoch, but for a rest that is shorter than a window.
 
 use core_layers::random::{generator, uniform};
 
@@ -43,37 +43,6 @@ impl<'a> Training<'a> {
     }
 }
 
-/// A window for measuring: tokens `start..to` are read, and of those that follow them by one, `from + 1..=to` count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// First token that is read.
-    pub start: usize,
-    /// First token whose prediction of the next counts.
-    pub from: usize,
-    /// End of both.
-    pub to: usize,
-}
-
-/// Cuts `len` tokens into windows of at most `context` inputs, such that every token but the first is predicted once.
-///
-/// Windows begin `stride` apart. With `stride` = `context` they lie side by side, and the first prediction of each sees one
-/// token; with less, each prediction but those of the first window sees more than `context - stride`.
-///
-/// # Panics
-/// Unless `1 <= stride <= context`.
-pub fn windows(len: usize, context: usize, stride: usize) -> Vec<Window> {
-    assert!((1..=context).contains(&stride), "windows go on, and leave no gap");
-    let targets = len.saturating_sub(1);
-    let mut all = Vec::new();
-    let (mut start, mut from) = (0, 0);
-    while from < targets {
-        let to = (start + context).min(targets);
-        all.push(Window { start, from, to });
-        (start, from) = (start + stride, to);
-    }
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,20 +50,6 @@ mod tests {
     fn tokens(count: usize) -> Tokens {
         let bytes: Vec<u8> = (0..count as u32).flat_map(u32::to_le_bytes).collect();
         Tokens::new(true, bytes.into(), Vec::new().into())
-    }
-
-    #[test]
-    fn every_token_but_the_first_is_predicted_once() {
-        for (len, context, stride) in
-            [(1, 4, 4), (2, 4, 4), (10, 4, 4), (9, 4, 2), (23, 7, 3), (5, 1, 1), (0, 3, 1)]
-        {
-            let all = windows(len, context, stride);
-            let counted: Vec<usize> = all.iter().flat_map(|it| it.from + 1..it.to + 1).collect();
-            assert_eq!(counted, (1..len).collect::<Vec<_>>());
-            assert!(all.iter().all(|it| it.to - it.start <= context && it.start <= it.from));
-            let later = all.iter().skip(1);
-            assert!(later.into_iter().all(|it| it.from - it.start >= context - stride));
-        }
     }
 
     #[test]

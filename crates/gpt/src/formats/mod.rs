@@ -1,10 +1,28 @@
 //! Models from the wild, and ours: whatever MODEL may be on a command line.
+//!
+//! | on disk | module |
+//! |---|---|
+//! | a run folder, a checkpoint of training, a file that `quantize` wrote | `own` |
+//! | a folder of Hugging Face: `config.json`, `*.safetensors`, `tokenizer.json` | `huggingface` |
+//! | a `.gguf` of llama.cpp | `gguf` |
+//!
+//! Weights are mapped, not read; what has to be turned or put in order is copied.
+
+mod gguf;
+mod huggingface;
+mod own;
+mod safetensors;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use core_layers::run;
 
 use crate::{config::DecoderConfig, text::Tokenizer, weights::Weights};
+
+use gguf::shown;
+pub use huggingface::{export, is_run};
+pub use own::{save, save_run};
 
 /// A model as it was delivered: everything that engines, prompts and chats need, before any weight is decoded.
 #[derive(Debug)]
@@ -15,7 +33,7 @@ pub struct Delivered {
     pub config: DecoderConfig,
     /// Its weights, checked to fit.
     pub weights: Weights,
-    /// How its text is cut.
+    /// How its text is cut: bytes, where nothing is said. [`Delivered::ensure_text`] asks whether that can be.
     pub tokenizer: Tokenizer,
     /// Tokens that end an answer.
     pub stops: Vec<u32>,
@@ -25,10 +43,50 @@ pub struct Delivered {
     pub chat_template: Option<String>,
 }
 
-/// Opens a run folder, a checkpoint, a Hugging Face folder or a `.gguf`.
+impl Delivered {
+    /// Refuses a model whose tokens are not those of its tokenizer: to be asked before text is read or written.
+    ///
+    /// # Errors
+    /// One line with both numbers.
+    pub fn ensure_text(&self) -> Result<()> {
+        ensure_fits(&self.tokenizer, &self.config).with_context(|| self.name.clone())
+    }
+}
+
+/// Refuses a tokenizer with tokens that the model does not have.
+fn ensure_fits(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<()> {
+    let (cut, known) = (tokenizer.vocabulary() as i64, config.vocabulary);
+    let what = if *tokenizer == Tokenizer::Bytes { "bytes need" } else { "its tokenizer has" };
+    ensure!(cut <= known, "{what} {cut} tokens, the model knows {known}");
+    Ok(())
+}
+
+/// Opens a run folder, a checkpoint, a file that `quantize` wrote, a Hugging Face folder or a `.gguf`; `weights` chooses
+/// among those of a checkpoint of training.
 ///
 /// # Errors
 /// One line on what cannot be read, or is none of these.
-pub fn open(path: &Path, _weights: core_layers::checkpoint::Weights) -> Result<Delivered> {
-    bail!("{}: is no model that can be opened", path.display())
+pub fn open(path: &Path, weights: core_layers::checkpoint::Weights) -> Result<Delivered> {
+    if path.is_dir() {
+        let checkpoint = run::model_file(path);
+        if huggingface::is_folder(path) {
+            return huggingface::open(path);
+        }
+        if !checkpoint.exists() {
+            let named = path.display();
+            bail!("{named}: holds no {}: neither a run nor a Hugging Face folder", run::MODEL);
+        }
+        return own::open(&checkpoint, &name_of(path), weights);
+    }
+    let is_gguf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    if is_gguf { gguf::open(path) } else { own::open(path, &name_of(path), weights) }
 }
+
+/// The last part of a path.
+fn name_of(path: &Path) -> String {
+    let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    whole.file_name().unwrap_or(whole.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

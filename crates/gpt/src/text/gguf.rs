@@ -4,8 +4,12 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use tokenizers::models::bpe::Vocab;
 
-use super::{gpt2, scheme};
+use super::{
+    bpe::{self, Bpe},
+    scheme,
+};
 
 /// The fields `tokenizer.ggml.*` of a GGUF, as they stand there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,8 +45,8 @@ const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}
 /// LLaMA 3 and its kin; `DIGITS` says how many make a piece.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The `tokenizer.json` that says the same.
-pub(super) fn json(gguf: &GgufTokenizer) -> Result<Value> {
+/// What a `tokenizer.json` would say, and its tables.
+pub(super) fn read(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     let count = gguf.tokens.len();
     for (field, len) in [("token_type", gguf.token_types.len()), ("scores", gguf.scores.len())] {
         ensure!(
@@ -63,30 +67,27 @@ impl GgufTokenizer {
     }
 
     /// Strings with their numbers; of equal ones the first counts, since text can only become that.
-    fn vocabulary(&self) -> serde_json::Map<String, Value> {
-        let mut vocabulary = serde_json::Map::new();
-        for (token, string) in self.tokens.iter().enumerate() {
-            vocabulary.entry(string.clone()).or_insert_with(|| token.into());
-        }
-        vocabulary
+    fn vocabulary(&self) -> Vocab {
+        let numbered = self.tokens.iter().enumerate().rev();
+        numbered.map(|(token, string)| (string.clone(), token as u32)).collect()
     }
 
-    fn added(&self, vocabulary: &serde_json::Map<String, Value>) -> Vec<Value> {
-        let all = self.tokens.iter().enumerate();
-        let is_added = |token: usize| {
-            matches!(self.kind(token), UNKNOWN | CONTROL | USER_DEFINED)
-                && vocabulary[&self.tokens[token]] == token
-                && !self.tokens[token].is_empty()
+    fn added(&self, vocabulary: &Vocab) -> Vec<Value> {
+        let is_added = |token: u32, string: &String| {
+            matches!(self.kind(token as usize), UNKNOWN | CONTROL | USER_DEFINED)
+                && vocabulary.get(string) == Some(&token)
+                && !string.is_empty()
         };
-        all.filter(|(token, _)| is_added(*token))
-            .map(|(token, string)| {
-                scheme::added(token as u32, string, self.kind(token) != USER_DEFINED)
+        let all = self.tokens.iter().zip(0u32..);
+        all.filter(|(string, token)| is_added(*token, string))
+            .map(|(string, token)| {
+                scheme::added(token, string, self.kind(token as usize) != USER_DEFINED)
             })
             .collect()
     }
 }
 
-fn byte_level(gguf: &GgufTokenizer) -> Result<Value> {
+fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
     let sequence = |first: Vec<Value>, use_regex: bool| {
         let all: Vec<Value> = first.into_iter().chain([scheme::byte_level(use_regex)]).collect();
@@ -111,21 +112,18 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<Value> {
         ),
     };
     let pair = |(i, line): (usize, &String)| {
-        gpt2::pair(line).with_context(|| format!("tokenizer.ggml.merges[{i}] is {line:?}, no pair"))
+        bpe::pair(line).with_context(|| format!("tokenizer.ggml.merges[{i}] is {line:?}, no pair"))
     };
-    let merges: Vec<Value> = gguf.merges.iter().enumerate().map(pair).collect::<Result<_>>()?;
+    let merges = gguf.merges.iter().enumerate().map(pair).collect::<Result<_>>()?;
     let vocabulary = gguf.vocabulary();
-    let added = gguf.added(&vocabulary);
+    let json = scheme::byte_level_json(gguf.added(&vocabulary), cutter);
     let ignore_merges = pre.starts_with("llama");
-    let model = json!({
-        "type": "BPE", "vocab": vocabulary, "merges": merges, "ignore_merges": ignore_merges,
-    });
-    Ok(scheme::byte_level_json(model, added, cutter))
+    Ok((json, Bpe { vocabulary, merges, ignore_merges, ..Bpe::default() }))
 }
 
 /// `SentencePiece` joins the two neighbours whose union has the greatest score; as merges, all pairs whose union is a
 /// token, the greatest score first.
-fn sentence_piece(gguf: &GgufTokenizer) -> Result<Value> {
+fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     ensure!(gguf.scores.len() == gguf.tokens.len(), "tokenizer.ggml.scores is missing");
     let numbers: HashMap<&str, usize> =
         gguf.tokens.iter().enumerate().rev().map(|(token, it)| (it.as_str(), token)).collect();
@@ -147,14 +145,19 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<Value> {
         let (a, b) = (order(a), order(b));
         b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)).then(b.2.cmp(&a.2))
     });
-    let merges: Vec<Value> = merges.iter().map(|(_, left, right)| json!([left, right])).collect();
+    let merges = merges.into_iter().map(|(_, left, right)| (left.into(), right.into())).collect();
     let unknown = (0..gguf.tokens.len()).find(|&token| gguf.kind(token) == UNKNOWN);
+    let unknown = unknown.map(|token| gguf.tokens[token].clone());
     let vocabulary = gguf.vocabulary();
-    let added = gguf.added(&vocabulary);
-    let model = json!({
-        "type": "BPE", "vocab": vocabulary, "merges": merges, "byte_fallback": true, "fuse_unk": true,
-        "unk_token": unknown.map(|token| gguf.tokens[token].clone()),
-    });
     let prefix = gguf.add_space_prefix.unwrap_or(true);
-    Ok(scheme::sentence_piece_json(model, added, prefix))
+    let json = scheme::sentence_piece_json(gguf.added(&vocabulary), prefix);
+    let bpe = Bpe {
+        vocabulary,
+        merges,
+        unknown,
+        byte_fallback: true,
+        fuse_unknown: true,
+        ignore_merges: false,
+    };
+    Ok((json, bpe))
 }

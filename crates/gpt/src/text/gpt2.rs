@@ -1,34 +1,29 @@
 //! GPT-2's own two files: `vocab.json` (once `encoder.json`) and `merges.txt` (once `vocab.bpe`).
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{END_OF_TEXT, scheme};
+use super::{
+    END_OF_TEXT,
+    bpe::{self, Bpe},
+    scheme,
+};
 
-/// The `tokenizer.json` that says the same.
-pub(super) fn json(vocabulary: &str, merges: &str) -> Result<Value> {
-    let vocabulary: Value =
-        serde_json::from_str(vocabulary).context("the vocabulary is no JSON")?;
-    let end = vocabulary.get(END_OF_TEXT).and_then(Value::as_u64);
+/// What a `tokenizer.json` would say, and its tables.
+pub(super) fn read(vocabulary: &str, merges: &str) -> Result<(Value, Bpe)> {
+    let json = serde_json::from_str(vocabulary).context("the vocabulary is no JSON")?;
+    let vocabulary = bpe::vocabulary(json).context("the vocabulary")?;
+    let end = vocabulary.get(END_OF_TEXT).copied();
     let end = end.with_context(|| format!("the vocabulary has no {END_OF_TEXT}"))?;
-    let lines = merges
-        .lines()
-        .enumerate()
-        .filter(|(i, line)| !(*i == 0 && line.starts_with("#version")) && !line.is_empty());
-    let merges: Vec<Value> = lines
+    let is_version = |i: usize, line: &str| i == 0 && line.starts_with("#version");
+    let lines = merges.lines().enumerate();
+    let merges = lines
+        .filter(|(i, line)| !is_version(*i, line) && !line.is_empty())
         .map(|(i, line)| {
-            pair(line).with_context(|| format!("line {} of the merges is no pair", i + 1))
+            bpe::pair(line).with_context(|| format!("line {} of the merges is no pair", i + 1))
         })
         .collect::<Result<_>>()?;
-    let model = json!({ "type": "BPE", "vocab": vocabulary, "merges": merges });
-    let end = u32::try_from(end).with_context(|| format!("{END_OF_TEXT} has the number {end}"))?;
     let added = vec![scheme::special(end, END_OF_TEXT)];
-    Ok(scheme::byte_level_json(model, added, scheme::byte_level(true)))
-}
-
-/// Two strings with a space between them.
-pub(super) fn pair(line: &str) -> Option<Value> {
-    let (left, right) = line.split_once(' ')?;
-    let holds = !left.is_empty() && !right.is_empty() && !right.contains(' ');
-    holds.then(|| json!([left, right]))
+    let json = scheme::byte_level_json(added, scheme::byte_level(true));
+    Ok((json, Bpe { vocabulary, merges, ..Bpe::default() }))
 }

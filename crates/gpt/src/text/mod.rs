@@ -6,6 +6,7 @@
 //! | [`Tokenizer::Characters`] | the characters of a text, sorted, then the end | those of its characters |
 //! | [`Tokenizer::Subwords`] | byte-pair encoding (Sennrich et al., 2016, <https://arxiv.org/abs/1508.07909>) and its kin | nearly always all |
 
+mod bpe;
 mod characters;
 mod gguf;
 mod gpt2;
@@ -245,7 +246,8 @@ impl Tokenizer {
     /// # Errors
     /// One line on what is wrong with them.
     pub fn from_gpt2(vocabulary: &str, merges: &str) -> Result<Self> {
-        Ok(Self::Subwords(Arc::new(Subwords::from_value(gpt2::json(vocabulary, merges)?, None)?)))
+        let (json, bpe) = gpt2::read(vocabulary, merges)?;
+        Ok(Self::Subwords(Arc::new(Subwords::from_bpe(json, bpe, None)?)))
     }
 
     /// The tokenizer that stands in a GGUF's metadata.
@@ -253,7 +255,8 @@ impl Tokenizer {
     /// # Errors
     /// One line on the field that is wrong, or on a kind that is not known.
     pub fn from_gguf(gguf: &GgufTokenizer) -> Result<Self> {
-        Ok(Self::Subwords(Arc::new(Subwords::from_value(gguf::json(gguf)?, gguf.eos)?)))
+        let (json, bpe) = gguf::read(gguf)?;
+        Ok(Self::Subwords(Arc::new(Subwords::from_bpe(json, bpe, gguf.eos)?)))
     }
 
     /// sha256 of [`Tokenizer::to_json`], in hex: what prepared tokens are tied to.

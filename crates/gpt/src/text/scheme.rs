@@ -181,14 +181,13 @@ pub(super) fn byte_level(use_regex: bool) -> Value {
     json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
 }
 
-/// A `tokenizer.json` of byte-level BPE.
-pub(super) fn byte_level_json(model: Value, added: Vec<Value>, cutter: Value) -> Value {
+/// A `tokenizer.json` of byte-level BPE, but for the model.
+pub(super) fn byte_level_json(added: Vec<Value>, cutter: Value) -> Value {
     json!({
         "version": "1.0",
         "added_tokens": added,
         "pre_tokenizer": cutter,
         "decoder": byte_level(true),
-        "model": model,
     })
 }
 
@@ -197,12 +196,13 @@ pub(super) fn bytes_json() -> Value {
     let mut vocabulary: serde_json::Map<String, Value> =
         ALPHABET.iter().zip(0u32..).map(|(it, token)| (it.to_string(), token.into())).collect();
     vocabulary.insert(END_OF_TEXT.into(), 256.into());
-    let model = json!({ "type": "BPE", "vocab": vocabulary, "merges": [] });
-    byte_level_json(model, vec![special(256, END_OF_TEXT)], byte_level(false))
+    let mut json = byte_level_json(vec![special(256, END_OF_TEXT)], byte_level(false));
+    json["model"] = json!({ "type": "BPE", "vocab": vocabulary, "merges": [] });
+    json
 }
 
-/// A `tokenizer.json` of `SentencePiece`'s kind: spaces as U+2581, bytes where nothing else stands for a character.
-pub(super) fn sentence_piece_json(model: Value, added: Vec<Value>, prefix: bool) -> Value {
+/// A `tokenizer.json` of `SentencePiece`'s kind, but for the model: spaces as U+2581, bytes where nothing else stands for a character.
+pub(super) fn sentence_piece_json(added: Vec<Value>, prefix: bool) -> Value {
     let space = SPACE.to_string();
     let mut normalizers =
         vec![json!({ "type": "Replace", "pattern": { "String": " " }, "content": space })];
@@ -220,6 +220,5 @@ pub(super) fn sentence_piece_json(model: Value, added: Vec<Value>, prefix: bool)
         "added_tokens": added,
         "normalizer": { "type": "Sequence", "normalizers": normalizers },
         "decoder": { "type": "Sequence", "decoders": decoders },
-        "model": model,
     })
 }

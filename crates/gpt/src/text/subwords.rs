@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core_layers::checkpoint::{hex, sha256};
 use serde_json::Value;
-use tokenizers::Tokenizer as Cutter;
+use tokenizers::{AddedToken, Tokenizer as Cutter};
 
-use super::{Tokenizer, parts, scheme, scheme::Scheme};
+use super::{Tokenizer, bpe::Bpe, parts, scheme, scheme::Scheme};
 
 /// Text is cut in parts of so many bytes, which keeps memory small.
 const PART: usize = 1 << 16;
@@ -62,19 +62,50 @@ impl Subwords {
         let object = json.as_object_mut().context("is no JSON object")?;
         let given = object.remove(END).and_then(|it| it.as_u64()).and_then(|it| it.try_into().ok());
         object.retain(|name, _| FIELDS.contains(&name.as_str())); // no truncation, no padding
-        let model = object.get_mut("model").context("model is missing")?;
-        if let Some(model) = model.as_object_mut() {
-            model.insert("dropout".into(), Value::Null); // the same text gives the same tokens
-        }
         let scheme = Scheme::of(&json)?;
-        let strings = strings(&json)?;
+        let mut subwords = if json["model"]["type"] == "Unigram" {
+            let pieces = pieces(&json["model"]["vocab"])?;
+            let listed = listed(&json)?;
+            Self::new(cutter(json)?, scheme, pieces, listed, end)?
+        } else {
+            let bpe = Bpe::take(&mut json["model"])?;
+            Self::from_bpe(json, bpe, end)?
+        };
+        subwords.end = given.unwrap_or(subwords.end);
+        let end = subwords.end;
+        subwords.with_end_of_text(end)
+    }
+
+    /// What a `tokenizer.json` without a model describes, with a BPE as its model.
+    pub(super) fn from_bpe(mut json: Value, bpe: Bpe, end: Option<u32>) -> Result<Self> {
+        json["model"] = bpe.stub();
+        let scheme = Scheme::of(&json)?;
+        let strings =
+            bpe.vocabulary.iter().map(|(string, &token)| (string.clone(), token)).collect();
         let listed = listed(&json)?;
-        let mut plain: Cutter = serde_json::from_value(json)
-            .map_err(|error| anyhow!("is no tokenizer of Hugging Face: {error}"))?;
+        let added = std::mem::replace(&mut json["added_tokens"], Value::Array(Vec::new()));
+        let mut cutter = cutter(json)?;
+        let bpe =
+            bpe.build().map_err(|error| anyhow!("is no tokenizer of Hugging Face: {error}"))?;
+        cutter.with_model(bpe);
+        let added: Vec<AddedToken> = serde_json::from_value(added)
+            .map_err(|error| anyhow!("added_tokens is no list of tokens: {error}"))?;
+        cutter.add_tokens(&added);
+        Self::new(cutter, scheme, strings, listed, end)
+    }
+
+    /// Tables over a cutter: strings of the model's vocabulary, then added tokens.
+    fn new(
+        mut plain: Cutter,
+        scheme: Scheme,
+        strings: Vec<(String, u32)>,
+        listed: Vec<(String, u32, bool)>,
+        end: Option<u32>,
+    ) -> Result<Self> {
         plain.set_encode_special_tokens(true);
         let mut table: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
         for (string, token) in strings {
-            let other = table.insert(token, scheme.spell(string.as_ref()));
+            let other = table.insert(token, scheme.spell(&string));
             ensure!(other.is_none(), "two tokens have the number {token}, one of them {string:?}");
         }
         let mut specials = BTreeMap::new();
@@ -98,7 +129,7 @@ impl Subwords {
             table.len()
         );
         let usual = ENDS.iter().find_map(|name| specials.iter().find(|(_, it)| it == name));
-        let end = given.or(usual.map(|(&token, _)| token)).or(end);
+        let end = usual.map(|(&token, _)| token).or(end);
         let end = end.context("there is no token that ends a text, such as <|endoftext|>")?;
         let (mut spellings, mut starts, mut singles) = (Vec::new(), vec![0], HashMap::new());
         for token in 0..vocabulary as u32 {
@@ -264,19 +295,14 @@ fn cut(cutter: &Cutter, text: &str) -> Vec<u32> {
     cutter.encode_fast(text, false).map_or_else(|_| Vec::new(), |it| it.get_ids().to_vec())
 }
 
-/// The strings of the model's vocabulary with their numbers.
-fn strings(json: &Value) -> Result<Vec<(String, u32)>> {
-    let vocabulary = &json["model"]["vocab"];
-    let number = |it: &Value| it.as_u64().and_then(|it| u32::try_from(it).ok());
-    if let Some(map) = vocabulary.as_object() {
-        let token = |(string, token): (&String, &Value)| {
-            let number = number(token);
-            let number =
-                number.with_context(|| format!("token {string:?} has the number {token}"))?;
-            Ok((string.clone(), number))
-        };
-        return map.iter().map(token).collect();
-    }
+/// The cutter of a `tokenizer.json`.
+fn cutter(json: Value) -> Result<Cutter> {
+    serde_json::from_value(json)
+        .map_err(|error| anyhow!("is no tokenizer of Hugging Face: {error}"))
+}
+
+/// The pieces of a unigram model with their numbers.
+fn pieces(vocabulary: &Value) -> Result<Vec<(String, u32)>> {
     let list = vocabulary.as_array().context("model.vocab is missing")?;
     let string = |pair: &Value| pair[0].as_str().map(str::to_owned);
     let all = list.iter().zip(0..).map(|(pair, token)| Some((string(pair)?, token)));

@@ -18,11 +18,15 @@
 //! Queries and keys are in the order that pairs the halves of a head (`rotate_half`); readers of formats that pair
 //! neighbours reorder the rows. The same names stand in checkpoints of training.
 
+mod quantise;
+
 use std::collections::BTreeMap;
 
 use core_layers::encoded::Encoded;
 
 use crate::config::{DecoderConfig, FeedForward, Norm, Positions};
+
+pub use quantise::quantise;
 
 /// Weights by name.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,12 @@ impl Weights {
     /// # Errors
     /// One line about the first that does not fit.
     pub fn ensure_fit(&self, config: &DecoderConfig) -> anyhow::Result<()> {
+        let layers = config.layers;
+        anyhow::ensure!(
+            usize::try_from(layers).is_ok_and(|layers| layers <= self.0.len()),
+            "holds {} tensors, too few for the {layers} layers of its configuration",
+            self.0.len()
+        );
         let wanted = names(config);
         for (name, (rows, columns)) in &wanted {
             let found = self.0.get(name);
@@ -70,6 +80,11 @@ impl Weights {
         );
         Ok(())
     }
+}
+
+/// Whether a weight is a vector: a bias, or a norm's.
+pub(crate) fn is_vector(name: &str) -> bool {
+    name.ends_with(".bias") || name.ends_with("norm.weight")
 }
 
 /// The names of all weights of a configuration, with rows and columns; a vector is one row.
@@ -114,4 +129,43 @@ pub fn names(config: &DecoderConfig) -> BTreeMap<String, (i64, i64)> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::tests::fixture;
+
+    fn refusal(edit: impl FnOnce(&mut Weights, &mut DecoderConfig)) -> String {
+        let mut model = fixture("llama-grouped");
+        edit(&mut model.weights, &mut model.config);
+        model.weights.ensure_fit(&model.config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let name = "layers.1.attention.key.weight";
+        let line = refusal(|weights, _| drop(weights.0.remove(name)));
+        assert_eq!(line, format!("tensor {name:?} is missing, the configuration needs [12, 36]"));
+        let line = refusal(|_, config| config.kv_heads = 9);
+        let first = "layers.0.attention.key.weight";
+        assert_eq!(
+            line,
+            format!("tensor {first:?} has shape [12, 36], the configuration needs [36, 36]")
+        );
+        let line = refusal(|weights, _| {
+            let norm = weights.of("norm.weight").clone();
+            weights.0.insert("norm.bias".into(), norm);
+        });
+        assert_eq!(
+            line,
+            "tensor \"norm.bias\" is in the file, the configuration needs no such tensor"
+        );
+    }
+
+    #[test]
+    fn a_configuration_of_millions_of_layers_is_refused_before_they_are_listed() {
+        let line = refusal(|_, config| config.layers = 1 << 24);
+        assert_eq!(line, "holds 21 tensors, too few for the 16777216 layers of its configuration");
+    }
 }

@@ -22,18 +22,22 @@
 )]
 
 mod accumulate;
+mod activation;
 mod attention;
 mod buffer;
 mod elementwise;
 mod image_lanes;
 mod logistics;
 mod maths;
+mod norm;
 mod output_lanes;
 mod packed;
 mod peak;
+mod rotary;
 mod softmax;
 #[cfg(test)]
 mod tests;
+mod text_attention;
 mod variant;
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -43,6 +47,8 @@ pub use accumulate::Tap;
 pub use attention::Past;
 pub use buffer::Buffer;
 pub use packed::Packed;
+pub use rotary::{Rotations, rotary_frequencies};
+pub use text_attention::TextPast;
 pub use variant::Variant;
 
 use vector::Machine;

@@ -1,0 +1,55 @@
+//! The engines by name.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use core_layers::ConfigError;
+use tch::Device;
+
+use super::{Decode, ExactEngine, FusedEngine, FusedOptions, TorchEngine};
+use crate::{formats::Delivered, model::Decoder};
+
+/// What computes logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineChoice {
+    /// Packed weights as they were delivered, on the CPU: the fastest.
+    Fused,
+    /// libtorch operations: the reference.
+    Torch,
+    /// f32 of defined bits: one text on every machine.
+    Exact,
+}
+
+/// An engine of what was delivered, whose texts hold `context` tokens, or as many as the model sees.
+///
+/// `threads` are the fused engine's; libtorch has its own.
+///
+/// # Errors
+/// One line on weights that do not fit, or on what the engine cannot do.
+pub fn engine(
+    delivered: &Delivered,
+    choice: EngineChoice,
+    threads: usize,
+    context: Option<usize>,
+) -> Result<Box<dyn Decode>> {
+    let Delivered { config, weights, .. } = delivered;
+    let most = config.context as usize;
+    let rule = format!("2 to the model's {most}");
+    let fits = context.is_none_or(|it| (2..=most).contains(&it));
+    ConfigError::ensure(fits, "context", context.unwrap_or_default(), &rule)?;
+    Ok(match choice {
+        EngineChoice::Fused => {
+            let options = FusedOptions { threads, context, ..FusedOptions::detect()? };
+            Box::new(FusedEngine::new(config, weights, options)?)
+        }
+        EngineChoice::Torch => {
+            let model = Decoder::load(config, weights, Device::Cpu)?;
+            Box::new(TorchEngine::new(model, context.unwrap_or(most)))
+        }
+        EngineChoice::Exact => {
+            let rule = "left out with the exact engine";
+            ConfigError::ensure(context.is_none(), "context", context.unwrap_or_default(), rule)?;
+            weights.ensure_fit(config)?;
+            Box::new(ExactEngine::new(config, weights)?)
+        }
+    })
+}
