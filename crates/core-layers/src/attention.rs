@@ -14,9 +14,10 @@ use crate::{kernels::decoder, rope::Turn};
 /// # Shape
 /// `[B, T, (H + 2 K) E]` to `[B, T, H E]`; `heads` are H and K.
 pub fn joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
-    let tables = turn.map(Turn::tables);
-    if decoder::takes_attention(all, heads) && tables != Some(None) {
-        return decoder::attention(all, tables.flatten(), heads)
+    let tables = turn.and_then(Turn::tables);
+    let rows_are_alike = turn.is_none() || tables.is_some();
+    if rows_are_alike && decoder::takes_attention(all, heads) {
+        return decoder::attention(all, tables, heads)
             .unwrap_or_else(|error| panic!("attention: {error}"));
     }
     plain_joint(all, turn, heads)

@@ -72,7 +72,12 @@ impl SelfAttention {
         };
         let ys = match attend {
             Attend::Causal => {
-                let all = Linear::joined(&maps, xs);
+                // in training one product of joined weights; else nothing is copied but what comes out
+                let all = if self.query.ws.requires_grad() {
+                    Linear::joined(&maps, xs)
+                } else {
+                    Tensor::cat(&maps.map(|map| map.forward(xs)), -1)
+                };
                 return self.output.forward(&attention::joint(&all, turn, self.heads));
             }
             Attend::Band(band) => {
