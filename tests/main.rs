@@ -3,9 +3,11 @@
 mod architecture; // who may depend on whom, where unsafe code may stand, how long files may be
 mod codes; // VQ-VAE: stages, ties, refusals
 mod faults; // wrong input, interrupted and killed runs: one line, nothing lost
+mod language; // GPT: verbs, formats, engines, refusals
 mod learning; // known entropies, overfitting, resuming
 mod refusals; // what cannot come to a good end, said at once
 mod sound; // the same of WaveNet
+
 mod verbs; // what a user types and sees
 
 use std::{

@@ -35,6 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .files(["csrc/optim.cpp", "csrc/guards.cpp"])
         .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
         .files(["csrc/cpu/log_prob.cpp", "csrc/cpu/nade.cpp"])
+        .files(["csrc/cpu/attention.cpp", "csrc/cpu/feed_forward.cpp"])
+        .file("csrc/cpu/norm.cpp")
         .compile("core_layers_shim");
     Ok(())
 }

@@ -24,7 +24,7 @@ pub fn wilson(successes: usize, trials: usize) -> (f64, f64, f64) {
     let share = successes as f64 / n;
     let centre = (share + z * z / (2. * n)) / (1. + z * z / n);
     let half = z / (1. + z * z / n) * (share * (1. - share) / n + z * z / (4. * n * n)).sqrt();
-    (share, centre - half, centre + half)
+    (share, (centre - half).max(0.), (centre + half).min(1.))
 }
 
 /// Index of the greatest; the last of equals, 0 of none.
@@ -112,5 +112,8 @@ mod tests {
         let (share, low, high) = wilson(90, 100);
         assert!((share - 0.9).abs() < 1e-12);
         assert!((low - 0.8256).abs() < 1e-3 && (high - 0.9448).abs() < 1e-3, "{low} {high}");
+        for trials in 1..50 {
+            assert!(wilson(0, trials).1 >= 0. && wilson(trials, trials).2 <= 1., "{trials}");
+        }
     }
 }

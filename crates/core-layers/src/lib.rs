@@ -19,6 +19,7 @@ pub mod dataset;
 pub mod device;
 pub mod encoded;
 pub mod error;
+pub mod feed_forward;
 pub mod fetched;
 pub mod kernels;
 pub mod likelihood;

@@ -3,6 +3,8 @@
 
 use tch::{Kind, Tensor, nn, nn::Module};
 
+use crate::kernels;
+
 /// A layer norm, or a root mean square norm.
 #[derive(Debug)]
 pub struct Norm {
@@ -36,7 +38,21 @@ impl Norm {
 impl Module for Norm {
     /// # Shape
     /// `[.., D]` to the same.
+    ///
+    /// Under autocast on the CPU the output is bfloat16, as what reads it makes it anyway.
     fn forward(&self, xs: &Tensor) -> Tensor {
+        let (ws, bs) = (&self.ws, self.bs.as_ref());
+        if kernels::norm::takes(xs, ws, bs) {
+            return kernels::norm::norm(xs, ws, bs, self.epsilon)
+                .unwrap_or_else(|error| panic!("a norm: {error}"));
+        }
+        self.plain(xs)
+    }
+}
+
+impl Norm {
+    /// The definition; [`Module::forward`] does the same in one pass where it can.
+    fn plain(&self, xs: &Tensor) -> Tensor {
         match &self.bs {
             Some(bs) => {
                 xs.layer_norm(self.ws.size(), Some(&self.ws), Some(bs), self.epsilon, false)
@@ -114,5 +130,38 @@ mod tests {
         let xs = Tensor::full([1, 6], 1e30, (Kind::BFloat16, Device::Cpu)); // squares overflow nowhere but in f16
         let ys = norm.forward(&(xs * 1e-12)).to_kind(Kind::Double);
         assert!((ys / norm.weight() - 1.).abs().max().double_value(&[]) < 0.01);
+    }
+
+    #[test]
+    fn the_fused_norms_are_the_formulas_in_values_and_gradients() {
+        for of in [Norm::layer, Norm::root_mean_square] {
+            let norm = norm(of);
+            let xs = (Tensor::randn([7, 3, 6], (Kind::Float, Device::Cpu)) * 3. + 1.)
+                .set_requires_grad(true);
+            let coefficients = (Tensor::arange(126, (Kind::Float, Device::Cpu)) * 0.7).sin();
+            let all = |ys: &Tensor| {
+                let loss = (ys * coefficients.view([7, 3, 6])).sum(Kind::Float);
+                let mut inputs = vec![&xs, norm.weight()];
+                inputs.extend(norm.bias());
+                let mut all = vec![ys.detach()];
+                all.extend(Tensor::run_backward(&[loss], &inputs, false, false));
+                all
+            };
+            for (found, wanted) in all(&norm.forward(&xs)).iter().zip(all(&norm.plain(&xs))) {
+                let worst = (found - wanted).abs().max().double_value(&[]);
+                assert!(worst < 1e-5, "{worst}");
+            }
+        }
+    }
+
+    #[test]
+    fn under_autocast_a_norm_gives_what_products_read() {
+        let norm = norm(Norm::layer);
+        let xs = Tensor::randn([4, 6], (Kind::Float, Device::Cpu));
+        let wide = norm.forward(&xs);
+        let _autocast = crate::autocast::Precision::Bf16.autocast(Device::Cpu);
+        let narrow = norm.forward(&xs);
+        assert_eq!(narrow.kind(), Kind::BFloat16);
+        assert_eq!(narrow, wide.to_kind(Kind::BFloat16));
     }
 }

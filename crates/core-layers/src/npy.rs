@@ -153,9 +153,9 @@ impl Npy {
 /// # Errors
 /// What `out` says.
 pub fn write_f32_header(out: &mut impl Write, shape: &[usize]) -> io::Result<()> {
-    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}");
-    while (MAGIC.len() + 4 + header.len() + 1) % 64 != 0 {
+    let axes = shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes},), }}");
+    while !(MAGIC.len() + 4 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');

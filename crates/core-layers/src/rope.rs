@@ -35,6 +35,11 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Cosines and sines `[T, E/2]`, where all rows share them.
+    pub(crate) fn tables(&self) -> Option<[&Tensor; 2]> {
+        (self.cos.dim() == 2).then_some([&self.cos, &self.sin])
+    }
+
     /// Turns queries or keys; in f32 at least, and back to their kind.
     ///
     /// # Shape

@@ -125,3 +125,6 @@ pub fn decode(trained: &TrainedPipeline, codes: &[Array4<u16>]) -> Array4<u16> {
     Array4::from_shape_vec((count, shape[0], shape[1], shape[2]), all)
         .expect("as many values as images have")
 }
+
+#[cfg(test)]
+mod tests;

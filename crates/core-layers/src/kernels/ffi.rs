@@ -64,10 +64,10 @@ unsafe extern "C" {
 /// What libtorch said when it refused, its first line only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("libtorch: {0}")]
-pub(crate) struct TorchError(String);
+pub(crate) struct TorchError(pub(super) String);
 
 /// Turns a status of the shim into a result.
-fn check(status: c_int) -> Result<(), TorchError> {
+pub(super) fn check(status: c_int) -> Result<(), TorchError> {
     if status == 0 {
         return Ok(());
     }

@@ -4,7 +4,11 @@
 
 pub mod bf16;
 pub mod decode;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod decoder;
 pub mod exact;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod ffi;
 pub mod nade;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod norm;

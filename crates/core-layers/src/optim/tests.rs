@@ -39,14 +39,14 @@ fn numbers(x: &Tensor) -> Vec<f64> {
 }
 
 #[test]
-fn five_steps_follow_the_published_formula() {
+fn ten_steps_follow_the_published_formula() {
     let model = model(Kind::Double);
     let mut optimizer = AdamW::new(&model, CONFIG);
     let mut reference: BTreeMap<&str, [Vec<f64>; 3]> = model
         .iter()
         .map(|(name, x)| (name.as_str(), [numbers(x), vec![0.0; x.numel()], vec![0.0; x.numel()]]))
         .collect();
-    for step in 1..=5 {
+    for step in 1..=10 {
         train(&model, &mut optimizer, step..=step);
         for (name, [ws, ms, vs]) in &mut reference {
             let decay = if *name == "weight" { CONFIG.weight_decay } else { 0.0 };

@@ -46,6 +46,15 @@ impl Progress {
         Self { shown, label, start, done: start, total, message, since: Instant::now() }
     }
 
+    /// The steps up to `start` are those of an earlier run: they count for neither rate nor time left.
+    pub fn start_from(&mut self, start: u64) {
+        (self.start, self.done, self.since) = (start, start, Instant::now());
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_position(start);
+            bar.reset_eta();
+        }
+    }
+
     /// `done` steps are done; `message` holds the latest figures.
     pub fn update(&mut self, done: u64, message: &str) {
         self.done = done;
@@ -162,7 +171,8 @@ mod tests {
 
     #[test]
     fn rate_and_time_left_count_only_the_steps_of_this_process() {
-        let mut progress = Progress::showing(Shown::Nothing, "train", 100, 400);
+        let mut progress = Progress::showing(Shown::Nothing, "train", 0, 400);
+        progress.start_from(100);
         progress.update(200, "loss 1.25");
         let line = progress.line(Duration::from_secs(50));
         assert_eq!(line, "train 200/400, 2.00/s, 1:40 left, loss 1.25");

@@ -12,6 +12,11 @@ use crate::{
 /// What a run says while it lasts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
+    /// The steps up to this one were taken by an earlier run.
+    Resumed {
+        /// Steps taken.
+        step: u64,
+    },
     /// Training loss, averaged over the steps since the last report.
     Step {
         /// Steps taken.
@@ -112,6 +117,7 @@ impl ReportBar {
 
     fn show(&mut self, report: Report) {
         match report {
+            Report::Resumed { step } => self.progress.start_from(step),
             Report::Step { step, bits_per_dim } => {
                 let best = &self.best;
                 self.progress.update(step, &format!("train {bits_per_dim:.4} bits/dim{best}"));

@@ -115,6 +115,7 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
             checkpoint.copy_into(path, Weights::Ema.prefix(), ema.tensors())?;
         }
         self.about = About { run: self.about.run.clone(), ..about };
+        report(Report::Resumed { step: self.about.step });
         Ok(())
     }
 

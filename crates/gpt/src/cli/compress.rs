@@ -12,6 +12,7 @@ use core_layers::{
     run::Ticker,
 };
 
+use super::rivals;
 use crate::{
     formats::{self, Delivered},
     sample::{
@@ -63,6 +64,7 @@ impl Exact {
         )?;
         args.open()?;
         let delivered = formats::open(&args.model, args.weights)?;
+        delivered.ensure_text()?;
         let Delivered { config, weights, tokenizer, .. } = &delivered;
         let engine = ExactEngine::new(config, weights)?;
         let hash = codec::hash(config, weights, tokenizer);
@@ -88,7 +90,10 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     drop(ticker);
     write_atomic(&args.out, &file)?;
-    let rivals = if args.rivals { rivals(&bytes)? } else { Vec::new() };
+    let mut rivals = Vec::new();
+    if args.rivals {
+        rivals = vec![("xz -9", rivals::xz(&bytes)?), ("zstd -19", rivals::zstd(&bytes)?)];
+    }
     let bits = |size: usize| 8. * size as f64 / bytes.len() as f64;
     if args.json {
         let rivals = rivals.iter().map(|(name, size)| {
@@ -122,13 +127,6 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     Ok(())
 }
 
-/// What others make of the same bytes: name and size.
-pub(super) fn rivals(bytes: &[u8]) -> Result<Vec<(&'static str, usize)>> {
-    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 9);
-    std::io::Write::write_all(&mut xz, bytes)?;
-    Ok(vec![("xz -9", xz.finish()?.len()), ("zstd -19", zstd::encode_all(bytes, 19)?.len())])
-}
-
 /// Runs `decompress`.
 pub(super) fn decompress(args: &DecompressArgs) -> Result<()> {
     cli::ensure_folder("--out", &args.out)?;
@@ -142,17 +140,4 @@ pub(super) fn decompress(args: &DecompressArgs) -> Result<()> {
     write_atomic(&path, &bytes).map_err(|error| anyhow!("{error:#}"))?;
     println!("{}", path.display());
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rivals_find_what_repeats() -> Result<()> {
-        for (name, size) in rivals(&b"to be or not to be, ".repeat(500))? {
-            assert!((20..200).contains(&size), "{name}: {size}");
-        }
-        Ok(())
-    }
 }

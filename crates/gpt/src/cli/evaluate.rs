@@ -10,11 +10,13 @@ use core_layers::{
     dataset::Split,
     overrides::Overrides,
     run::Ticker,
+    training::Architecture as _,
 };
 use serde_json::json;
 
 use super::print_json;
 use crate::{
+    config::DecoderConfig,
     data::{self, DataConfig},
     evaluate::{self, Documents, Score},
     text::Tokenizer,
@@ -88,7 +90,8 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     if args.json {
         let mut json = serde_json::to_value(likelihood)?;
         let more = json!({
-            "model": trained.name,
+            "model": DecoderConfig::NAME,
+            "name": trained.name,
             "dataset": subject.name,
             "protocol": subject.protocol,
             "split": subject.split,

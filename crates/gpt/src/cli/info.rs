@@ -8,18 +8,14 @@ use serde_json::{Value, json};
 
 use super::print_json;
 use crate::{
-    config::{DecoderConfig, PRESETS, preset},
+    config::{self, DecoderConfig, PRESETS, RUNS, preset},
     formats::{self, Delivered},
 };
 
 /// Runs `info`.
 pub(super) fn run(args: &InfoArgs) -> Result<()> {
     let json = match (&args.model, &args.preset) {
-        (_, Some(name)) => {
-            let config = preset(name);
-            let config = config.ok_or_else(|| ConfigError::one_of("--preset", name, &PRESETS))?;
-            described(name, &config)?
-        }
+        (_, Some(name)) => of_preset(name)?,
         (Some(path), None) => {
             of_model(&formats::open(path, core_layers::checkpoint::Weights::Ema)?)?
         }
@@ -29,13 +25,32 @@ pub(super) fn run(args: &InfoArgs) -> Result<()> {
         print_json(&json);
         return Ok(());
     }
-    for (name, value) in
-        json.as_object().into_iter().flatten().filter(|(name, _)| *name != "config")
-    {
+    let is_long = |name: &str| ["config", "run"].contains(&name);
+    for (name, value) in json.as_object().into_iter().flatten().filter(|(name, _)| !is_long(name)) {
         println!("{name:<30} {}", shown(name, value));
     }
     println!("{}", serde_json::to_string_pretty(&json["config"])?);
+    if let Some(run) = json.get("run") {
+        println!("run {}", serde_json::to_string_pretty(run)?);
+    }
     Ok(())
+}
+
+/// A preset of a model, or the model of a preset of a run.
+fn of_preset(name: &str) -> Result<Value> {
+    let run = config::run(name);
+    let model = run.as_ref().map(|run| run.model.clone()).or_else(|| preset(name));
+    let model = model.ok_or_else(|| {
+        let mut names: Vec<&str> = PRESETS.iter().chain(&RUNS).copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        ConfigError::one_of("--preset", name, &names)
+    })?;
+    let mut json = described(name, &model)?;
+    if let Some(run) = run {
+        json["run"] = json!({"data": run.data, "train": run.train});
+    }
+    Ok(json)
 }
 
 /// What the configuration alone says.
@@ -96,7 +111,7 @@ fn grouped(count: i64) -> String {
     let digits = count.unsigned_abs().to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -110,11 +125,21 @@ mod tests {
 
     #[test]
     fn a_preset_too_large_to_build_is_described() -> Result<()> {
-        let config = preset("llama-65b").expect("a preset");
-        let json = described("llama-65b", &config)?;
+        let json = of_preset("llama-65b")?;
         assert_eq!(json["parameters"], 65_285_660_672i64);
         assert_eq!(json["model"], "gpt");
         assert_eq!(json["config"]["layers"], 80);
+        Ok(())
+    }
+
+    #[test]
+    fn every_preset_is_described_and_another_name_refused() -> Result<()> {
+        for name in PRESETS.iter().chain(&RUNS) {
+            let json = of_preset(name)?;
+            assert_eq!(json.get("run").is_some(), RUNS.contains(name), "{name}");
+        }
+        let refusal = of_preset("gpt5").unwrap_err().to_string();
+        assert!(refusal.starts_with("--preset is gpt5, but must be one of"), "{refusal}");
         Ok(())
     }
 

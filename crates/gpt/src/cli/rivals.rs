@@ -29,12 +29,12 @@ fn order_0(text: &[u8]) -> f64 {
 }
 
 /// Bytes of a zstd frame at level 19.
-fn zstd(text: &[u8]) -> Result<usize> {
+pub(super) fn zstd(text: &[u8]) -> Result<usize> {
     Ok(zstd::bulk::compress(text, 19)?.len())
 }
 
 /// Bytes of an xz file at preset 9.
-fn xz(text: &[u8]) -> Result<usize> {
+pub(super) fn xz(text: &[u8]) -> Result<usize> {
     let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 9);
     encoder.write_all(text)?;
     Ok(encoder.finish()?.len())

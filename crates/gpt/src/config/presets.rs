@@ -3,8 +3,7 @@
 use super::{Attention, DecoderConfig, FeedForward, Norm, Positions, Scaling};
 
 /// The name of every preset.
-pub const PRESETS: [&str; 20] = [
-    "demo",
+pub const PRESETS: [&str; 19] = [
     "book-gpt2",
     "book-llama",
     "gpt2",
@@ -29,7 +28,6 @@ pub const PRESETS: [&str; 20] = [
 /// The preset of that name.
 pub fn preset(name: &str) -> Option<DecoderConfig> {
     Some(match name {
-        "demo" => DecoderConfig { vocabulary: 257, context: 256, start: 256, ..gpt2(4, 128, 4) },
         "book-gpt2" => book(gpt2(6, 384, 6)),
         "book-llama" => DecoderConfig { kv_heads: 2, tied: true, ..book(llama(6, 384, 6)) },
         "gpt2" => gpt2(12, 768, 12),

@@ -11,7 +11,7 @@ use super::{DecoderConfig, Positions, Run, Scaling, TrainConfig, preset};
 use crate::data::DataConfig;
 
 /// The name of every preset of a run.
-pub const RUNS: [&str; 11] = [
+pub const RUNS: [&str; 12] = [
     "demo",
     "book-gpt2",
     "book-llama",
@@ -23,6 +23,7 @@ pub const RUNS: [&str; 11] = [
     "gpt3-small",
     "llama-7b",
     "smollm2-135m",
+    "finetune",
 ];
 
 /// The preset of that name. Vocabulary and start token are those of the text once it is read.
@@ -38,6 +39,7 @@ pub fn run(name: &str) -> Option<Run> {
         "gpt3-small" => Some(large(preset("gpt3-small")?, GPT_3)),
         "llama-7b" => Some(large(preset("llama-7b")?, LLAMA)),
         "smollm2-135m" => smollm2(),
+        "finetune" => Some(finetune(preset("gpt2")?)),
         _ => None,
     }
 }
@@ -91,7 +93,7 @@ fn demo() -> Option<Run> {
             save_every: 200,
             eval_examples: 64,
             precision: fast(),
-            ..training(800, 2e-3)
+            ..training(1200, 2e-3)
         },
     })
 }
@@ -232,6 +234,23 @@ fn smollm2() -> Option<Run> {
     Some(run)
 }
 
+/// nanoGPT, `config/finetune_shakespeare.py`: a model of `train --from` goes on at a low rate, 32,768 tokens a step.
+fn finetune(model: DecoderConfig) -> Run {
+    Run {
+        model,
+        data: DataConfig { window: 256, ..DataConfig::default() },
+        train: TrainConfig {
+            batch_size: 128,
+            micro_batches: 32,
+            save_every: 5,
+            report_every: 1,
+            eval_examples: 64,
+            precision: fast(),
+            ..training(20, 3e-5)
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +275,8 @@ mod tests {
         assert_eq!(tokens("gpt2-edu"), 524_288);
         assert_eq!(tokens("llama-7b"), 4_194_304);
         assert_eq!(tokens("smollm2-135m"), 1_048_576);
+        let finetune = of("finetune");
+        assert_eq!(finetune.train.batch_size * finetune.data.window, 32_768);
         let rate = |name: &str, step| of(name).train.rate(step);
         for (name, step, wanted) in [
             ("gpt2", 2000, 6e-4),

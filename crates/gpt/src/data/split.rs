@@ -2,8 +2,8 @@
 
 use core_layers::{checkpoint::sha256, dataset::Split};
 
-/// Fewer documents than this are each cut into three blocks.
-pub(super) const FEW: usize = 20;
+/// Fewer documents than this are each cut into three blocks, since by chance none of them might validate or test.
+pub(super) const FEW: usize = 100;
 
 /// The rule for many documents, in words.
 pub(super) const BY_CONTENT: &str = "documents by the first 8 bytes of the sha256 of their bytes, big endian, mod 100: 0..=89 trains, 90..=94 validates, 95..=99 tests";

@@ -64,7 +64,7 @@ fn a_long_text_is_cut_into_blocks_that_make_it_up() -> Result<()> {
 
 #[test]
 fn ends_stand_between_documents_and_at_both_ends() -> Result<()> {
-    let folder = folder(40);
+    let folder = folder(110);
     let dataset = load(&config(folder.path(), "bytes"))?;
     let tokens = &dataset.train;
     assert_eq!((tokens.get(0), tokens.get(tokens.len() - 1)), (256, 256));
@@ -80,7 +80,7 @@ fn ends_stand_between_documents_and_at_both_ends() -> Result<()> {
 
 #[test]
 fn prepared_tokens_are_those_read_directly() -> Result<()> {
-    let folder = folder(60);
+    let folder = folder(110);
     for tokenizer in ["bytes", "characters", "bpe:300"] {
         let config = config(folder.path(), tokenizer);
         let out = folder.path().join(".tokens.bin");
@@ -115,7 +115,7 @@ fn prepared_tokens_are_those_read_directly() -> Result<()> {
 fn lines_of_json_are_documents() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("a.jsonl");
-    let lines: String = (0..50)
+    let lines: String = (0..150)
         .map(|i| format!("{{\"id\":{i},\"body\":\"caf\\u00e9\\n{i}\",\"text\":\"{i}\"}}\n\n"))
         .collect();
     fs::write(&path, &lines)?;
@@ -125,19 +125,19 @@ fn lines_of_json_are_documents() -> Result<()> {
         Split::ALL.iter().flat_map(|&split| documents(&dataset, split)).collect();
     all.sort_by_key(|it| it.lines().last().and_then(|it| it.parse::<u32>().ok()));
     assert_eq!(all[7], "caf\u{e9}\n7");
-    assert_eq!(all.len(), 50);
-    let few = load(&DataConfig { limit: 30, ..config.clone() })?;
-    assert_eq!(Split::ALL.map(|split| few.split(split).documents()).iter().sum::<usize>(), 30);
+    assert_eq!(all.len(), 150);
+    let few = load(&DataConfig { limit: 120, ..config.clone() })?;
+    assert_eq!(Split::ALL.map(|split| few.split(split).documents()).iter().sum::<usize>(), 120);
     let line = refusal(&DataConfig { field: "no".into(), ..config.clone() });
     assert!(line.ends_with("a.jsonl: line 1 has no text \"no\""), "{line}");
     fs::write(&path, format!("{lines}{{"))?;
-    assert!(refusal(&config).contains("a.jsonl: line 101 is no JSON"), "{}", refusal(&config));
+    assert!(refusal(&config).contains("a.jsonl: line 301 is no JSON"), "{}", refusal(&config));
     Ok(())
 }
 
 #[test]
 fn what_is_no_text_is_refused_alone_and_left_out_among_others() -> Result<()> {
-    let folder = folder(30);
+    let folder = folder(110);
     let path = folder.path().join("picture");
     fs::write(&path, b"ab\xFF\x00")?;
     fs::write(folder.path().join("empty"), "")?;
@@ -148,7 +148,7 @@ fn what_is_no_text_is_refused_alone_and_left_out_among_others() -> Result<()> {
     let dataset = load(&config(folder.path(), "bpe:300"))?;
     let report = &dataset.report[1..];
     assert_eq!(report, ["1 file left out: no UTF-8", "1 document left out: empty"]);
-    assert!(dataset.report[0].contains("30 documents, "), "{:?}", dataset.report);
+    assert!(dataset.report[0].contains("110 documents, "), "{:?}", dataset.report);
     let line = refusal(&config(&folder.path().join("none"), "bytes"));
     assert!(line.contains("none: no such data; there are book, text, and paths"), "{line}");
     assert!(refusal(&config(&folder.path().join("empty"), "bytes")).ends_with("holds no text"));
@@ -191,7 +191,7 @@ fn the_book_is_there_and_its_identity_is_known() -> Result<()> {
 
 /// A small file of prepared tokens.
 fn prepared() -> Vec<u8> {
-    let folder = folder(40);
+    let folder = folder(110);
     let out = folder.path().join(".tokens.bin");
     prepare(&config(folder.path(), "bytes"), &out, &mut |_, _| {}).unwrap();
     fs::read(&out).unwrap()
@@ -208,6 +208,19 @@ fn forged(good: &[u8], at: usize, with: &[u8]) -> Vec<u8> {
     let sum = core_layers::checkpoint::sha256(&bytes[112..]);
     bytes[80..112].copy_from_slice(&sum);
     bytes
+}
+
+#[test]
+fn files_of_version_1_are_read() -> Result<()> {
+    let bytes = include_bytes!("fixtures/v1.tokens"); // 24 lines `Document {i}, caf\u{e9}.`, i mod 5 times `x`
+    let dataset = file::parse(&bytes.to_vec().into())?;
+    let mut all: Vec<String> =
+        Split::ALL.iter().flat_map(|&split| documents(&dataset, split)).collect();
+    all.sort();
+    assert_eq!((all.len(), all[0].as_str()), (24, "Document 0, caf\u{e9}.\n"));
+    assert!(all.contains(&"Document 23, caf\u{e9}.\nxxx".to_owned()));
+    assert_eq!((dataset.name.as_str(), dataset.tokenizer), ("v1.jsonl", Tokenizer::Bytes));
+    Ok(())
 }
 
 #[test]

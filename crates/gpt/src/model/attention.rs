@@ -1,7 +1,7 @@
 //! Self-attention: queries, keys and values of every position, and what is made of what they find.
 //! Letters: B texts, T tokens, D width, H heads, K key and value heads, E width of a head.
 
-use core_layers::rope::Turn;
+use core_layers::{attention, rope::Turn};
 use tch::{Tensor, nn, nn::Module};
 
 use super::linear::Linear;
@@ -15,6 +15,7 @@ pub(crate) struct SelfAttention {
     pub(crate) value: Linear,  // D -> K E
     pub(crate) output: Linear, // H E -> D
     heads: [i64; 2],           // H and K
+    width: i64,                // E
 }
 
 /// What the positions of one layer ask for and offer, turned where positions are rotations.
@@ -26,6 +27,16 @@ pub(crate) struct Heads {
     pub(crate) keys: Tensor,
     /// `[B, K, T, E]`.
     pub(crate) values: Tensor,
+}
+
+/// What a position sees.
+pub(crate) enum Attend<'a> {
+    /// Every position up to its own.
+    Causal,
+    /// The last so many up to its own.
+    Band(i64),
+    /// What this finds, `[B, H, T, E]`, among what was read before.
+    Kept(&'a mut dyn FnMut(&Heads) -> Tensor),
 }
 
 impl SelfAttention {
@@ -45,37 +56,39 @@ impl SelfAttention {
                 config.biases,
             ),
             heads: [config.heads, config.kv_heads],
+            width: config.d_head,
         }
     }
 
     /// # Shape
-    /// Inputs `[B, T, D]`; `attend` gives `[B, H, T, E]`; outputs `[B, T, D]`.
-    pub(crate) fn forward(
-        &self,
-        xs: &Tensor,
-        turn: Option<&Turn>,
-        train: bool,
-        attend: impl FnOnce(&Heads) -> Tensor,
-    ) -> Tensor {
+    /// `[B, T, D]` to the same.
+    pub(crate) fn forward(&self, xs: &Tensor, turn: Option<&Turn>, attend: Attend<'_>) -> Tensor {
+        let maps = [&self.query, &self.key, &self.value];
         let (rows, time, _) = xs.size3().expect("inputs are [B, T, D]");
-        let [heads, kv_heads] = self.heads;
-        let split = |xs: &Tensor, heads: i64| xs.view([rows, time, heads, -1]).transpose(1, 2);
-        let [queries, keys, values] = if train {
-            let all = split(
-                &Linear::joined(&[&self.query, &self.key, &self.value], xs),
-                heads + 2 * kv_heads,
-            );
-            [(0, heads), (heads, kv_heads), (heads + kv_heads, kv_heads)]
-                .map(|(first, count)| all.narrow(1, first, count))
-        } else {
-            [(&self.query, heads), (&self.key, kv_heads), (&self.value, kv_heads)]
-                .map(|(map, heads)| split(&map.forward(xs), heads))
-        };
+        let heads = |xs: &Tensor| xs.view([rows, time, -1, self.width]).transpose(1, 2);
         let turned = |xs: Tensor| match turn {
             Some(turn) => turn.forward(&xs),
             None => xs,
         };
-        let ys = attend(&Heads { queries: turned(queries), keys: turned(keys), values });
+        let ys = match attend {
+            Attend::Causal => {
+                // in training one product of joined weights; else nothing is copied but what comes out
+                let all = if self.query.ws.requires_grad() {
+                    Linear::joined(&maps, xs)
+                } else {
+                    Tensor::cat(&maps.map(|map| map.forward(xs)), -1)
+                };
+                return self.output.forward(&attention::joint(&all, turn, self.heads));
+            }
+            Attend::Band(band) => {
+                let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));
+                attention::banded(&turned(queries), &turned(keys), &values, band)
+            }
+            Attend::Kept(of) => {
+                let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));
+                of(&Heads { queries: turned(queries), keys: turned(keys), values })
+            }
+        }; // [B, H, T, E]
         self.output.forward(&ys.transpose(1, 2).reshape([rows, time, -1]))
     }
 }

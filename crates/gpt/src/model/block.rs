@@ -4,7 +4,7 @@ use core_layers::{norm::Norm, rope::Turn};
 use tch::{Tensor, nn, nn::Module};
 
 use super::{
-    attention::{Heads, SelfAttention},
+    attention::{Attend, SelfAttention},
     feed_forward::FeedForwardNetwork,
 };
 use crate::config::{self, DecoderConfig};
@@ -38,9 +38,9 @@ impl Block {
         xs: &Tensor,
         turn: Option<&Turn>,
         train: bool,
-        attend: impl FnOnce(&Heads) -> Tensor,
+        attend: Attend<'_>,
     ) -> Tensor {
-        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, train, attend);
+        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, attend);
         let xs = xs + dropped(found, self.dropout, train);
         let made = self.feed_forward.forward(&self.feed_forward_norm.forward(&xs));
         xs + dropped(made, self.dropout, train)

@@ -1,5 +1,6 @@
 //! The feed-forward network of a layer, the same at every position.
 
+use core_layers::feed_forward;
 use tch::{Tensor, nn, nn::Module};
 
 use super::linear::Linear;
@@ -35,9 +36,9 @@ impl Module for FeedForwardNetwork {
     fn forward(&self, xs: &Tensor) -> Tensor {
         let up = self.up.forward(xs); // [B, T, F]
         let inner = match (&self.gate, self.kind) {
-            (Some(gate), _) => gate.forward(xs).silu() * up,
+            (Some(gate), _) => feed_forward::swiglu(&gate.forward(xs), &up),
             (None, FeedForward::Gelu) => up.gelu("none"),
-            (None, _) => up.gelu("tanh"),
+            (None, _) => feed_forward::gelu_tanh(&up),
         };
         self.down.forward(&inner)
     }

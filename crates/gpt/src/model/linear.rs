@@ -25,7 +25,7 @@ impl Linear {
         std::iter::once(("weight", &self.ws)).chain(self.bs.iter().map(|bs| ("bias", bs)))
     }
 
-    /// Several maps of the same input as one product, for training: `[.., sum of outs]`.
+    /// Several maps of the same input as one product: `[.., sum of outs]`.
     pub(crate) fn joined(maps: &[&Self], xs: &Tensor) -> Tensor {
         let ws: Vec<_> = maps.iter().map(|map| &map.ws).collect();
         let bs: Option<Vec<_>> = maps.iter().map(|map| map.bs.as_ref()).collect();

@@ -3,8 +3,9 @@
 //! Letters: B texts, T tokens, V vocabulary, D width, L layers.
 //!
 //! `h_0 = embedding[x]` (plus `position` where positions are learnt), `h' = h + attention(norm(h))`,
-//! `h = h' + feed_forward(norm(h'))` for each layer, and `logits = head norm(h_L)`. Differs: nothing; what the three
-//! papers do differently is configuration.
+//! `h = h' + feed_forward(norm(h'))` for each layer, and `logits = head norm(h_L)`. What the three papers do
+//! differently is configuration. Differs: dropout acts on what enters the residual stream, as in GPT-2, but not on the
+//! weights of attention, so that the pass over a head is one.
 
 mod adapt;
 mod attention;
@@ -17,13 +18,14 @@ mod parameters;
 pub(crate) mod tests;
 mod texts;
 
+use attention::Attend;
 pub(crate) use attention::Heads;
 pub use context::TextContext;
 pub use linear::Linear;
 pub use texts::Texts;
 
 use core_layers::{
-    Conditionals, ConfigError, attention as attend,
+    Conditionals, ConfigError,
     norm::Norm,
     rope::Rotations,
     training::{Network, Part},
@@ -163,17 +165,8 @@ impl Decoder {
 
     /// [`Decoder::hidden`] of token embeddings `[B, T, D]`.
     pub(crate) fn hidden_of_embedded(&self, embedded: &Tensor, train: bool) -> Tensor {
-        let dropout = if train { self.config.dropout } else { 0. };
         let positions = self.positions(embedded.size()[1]);
-        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| match self
-            .config
-            .attention
-            .band(layer as i64)
-        {
-            Some(band) => attend::banded(queries, keys, values, band, dropout),
-            None => attend::causal(queries, keys, values, dropout),
-        };
-        self.run(embedded, &positions, train, &mut attend, &mut |_, _| {})
+        self.run(embedded, &positions, train, None, &mut |_, _| {})
     }
 
     /// The output of every layer: the embeddings, then each layer's, the last behind the last norm; `L + 1` tensors.
@@ -184,16 +177,8 @@ impl Decoder {
         let mut states = Vec::with_capacity(self.blocks.len() + 1);
         let embedded = self.embed(tokens);
         let positions = self.positions(embedded.size()[1]);
-        let mut attend = |layer: usize, Heads { queries, keys, values }: &Heads| match self
-            .config
-            .attention
-            .band(layer as i64)
-        {
-            Some(band) => attend::banded(queries, keys, values, band, 0.),
-            None => attend::causal(queries, keys, values, 0.),
-        };
         let mut see = |_: usize, xs: &Tensor| states.push(xs.shallow_clone());
-        let last = self.run(&embedded, &positions, false, &mut attend, &mut see);
+        let last = self.run(&embedded, &positions, false, None, &mut see);
         states.truncate(self.blocks.len());
         states.push(last);
         states
@@ -211,13 +196,14 @@ impl Decoder {
 
     /// All layers over token embeddings `[B, T, D]` at positions `[T]` or `[B, T]`.
     ///
-    /// `attend` is asked by layer; `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
+    /// `kept` is asked, by layer, for what the heads find among what was read before; without it positions see each other.
+    /// `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
     pub(crate) fn run(
         &self,
         embedded: &Tensor,
         positions: &Tensor,
         train: bool,
-        attend: &mut dyn FnMut(usize, &Heads) -> Tensor,
+        mut kept: Option<&mut dyn FnMut(usize, &Heads) -> Tensor>,
         see: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
         let turn = self.rotations.as_ref().map(|it| it.at(positions));
@@ -228,7 +214,17 @@ impl Decoder {
         let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
         for (layer, block) in self.blocks.iter().enumerate() {
             see(layer, &xs);
-            xs = block.forward(&xs, turn.as_ref(), train, |heads| attend(layer, heads));
+            xs = match &mut kept {
+                Some(kept) => {
+                    let mut of_layer = |heads: &Heads| kept(layer, heads);
+                    block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
+                }
+                None => {
+                    let band = self.config.attention.band(layer as i64);
+                    let attend = band.map_or(Attend::Causal, Attend::Band);
+                    block.forward(&xs, turn.as_ref(), train, attend)
+                }
+            };
         }
         see(self.blocks.len(), &xs);
         self.norm.forward(&xs)

@@ -194,7 +194,7 @@ impl TorchSession<'_> {
         };
         let embedded = self.model.embed(&tokens);
         let hidden =
-            self.model.run(&embedded, &place.positions, false, &mut attend, &mut |_, _| {});
+            self.model.run(&embedded, &place.positions, false, Some(&mut attend), &mut |_, _| {});
         for &row in rows {
             self.lengths[row] += read as usize;
         }
@@ -275,7 +275,7 @@ impl Cache {
             let seen = band.map_or(seen.shallow_clone(), |band| seen.logical_and(&age.lt(band)));
             seen.unsqueeze(1) // [rows, 1, S, T]
         });
-        masked(queries, &known(&self.keys), &known(&self.values), mask.as_ref(), 0.)
+        masked(queries, &known(&self.keys), &known(&self.values), mask.as_ref())
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
-use core_layers::{ConfigError, cli, sampling::SamplingConfig};
-use ndarray::Array4;
+use core_layers::{
+    ConfigError,
+    cli::{self, counted},
+    sampling::SamplingConfig,
+};
+use ndarray::{Array4, Axis};
 
 use crate::{data, sample::Sampler};
 
@@ -75,5 +79,48 @@ impl DrawArgs {
             println!("{}", path.display());
         }
         Ok(())
+    }
+}
+
+/// The image that `complete` goes on from.
+#[derive(Debug, Args)]
+pub struct GivenArgs {
+    /// The image whose top is given: a picture, or an array of images as `sample --npy` writes it.
+    #[arg(long, value_name = "PNG|NPY")]
+    image: PathBuf,
+    /// Which image of an array, the first is 0 [default: 0].
+    #[arg(long)]
+    index: Option<usize>,
+}
+
+impl GivenArgs {
+    /// The image `[1, H, W, C]`, which must have this `shape` and number of levels.
+    ///
+    /// # Errors
+    /// One line on a file that cannot be read or holds something else.
+    pub fn read(&self, shape: [usize; 3], num_levels: u32) -> Result<Array4<u16>> {
+        let name = self.image.display();
+        if self.image.extension().is_none_or(|end| end != "npy") {
+            let index = self.index.unwrap_or(0);
+            let rule = "left out: only an array holds several images";
+            ConfigError::ensure(self.index.is_none(), "--index", index, rule)?;
+            let hint = "; instead of a sheet of images give the array that sample --npy writes, and --index";
+            let image = data::read_image_of(&self.image, num_levels, shape, hint)?;
+            return Ok(image.insert_axis(Axis(0)));
+        }
+        let all = data::read_npy(&self.image)?;
+        let (index, count) = (self.index.unwrap_or(0), all.len());
+        let rule = format!("below {count}: {name} holds {}", counted(count, "image"));
+        ConfigError::ensure(index < count, "--index", index, &rule)?;
+        let given = all.select(&[index]).levels;
+        let found = &given.shape()[1..];
+        ensure!(
+            *found == shape,
+            "{name}: images are {found:?} (height, width, colours), the model's {shape:?}"
+        );
+        if let Some(beyond) = given.iter().find(|&&level| u32::from(level) >= num_levels) {
+            anyhow::bail!("{name}: holds the level {beyond}, the model has {num_levels}");
+        }
+        Ok(given)
     }
 }

@@ -9,7 +9,7 @@ mod evaluate;
 mod sample;
 mod train;
 
-pub use draw::DrawArgs;
+pub use draw::{DrawArgs, GivenArgs};
 
 use anyhow::Result;
 use clap::Subcommand;

@@ -1,27 +1,19 @@
 //! `sample` and `complete`: pictures from a model.
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use clap::Args;
 use core_layers::{
     ConfigError,
     autocast::Precision,
-    cli::{ModelArgs, counted},
+    cli::ModelArgs,
     run::Ticker,
     sampling::{Draws, SamplingConfig},
 };
 use ndarray::{Array2, Array4, Axis};
 use tch::Device;
 
-use super::{DrawArgs, class, load};
-use crate::{
-    data::{self, Images},
-    evaluate,
-    model::ImageContext,
-    sample,
-    trained::Trained,
-};
+use super::{DrawArgs, GivenArgs, class, load};
+use crate::{data::Images, evaluate, model::ImageContext, sample, trained::Trained};
 
 /// Flags of `sample`.
 #[derive(Debug, Args)]
@@ -87,12 +79,8 @@ fn chosen_class(draw: &DrawArgs, trained: &Trained) -> Result<Option<u32>, Confi
 pub struct CompleteArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// The image whose top is given: a picture, or an array of images as `sample --npy` writes it.
-    #[arg(long, value_name = "PNG|NPY")]
-    image: PathBuf,
-    /// Which image of an array, the first is 0 [default: 0].
-    #[arg(long)]
-    index: Option<usize>,
+    #[command(flatten)]
+    given: GivenArgs,
     /// Rows that are given.
     #[arg(long)]
     rows: usize,
@@ -111,7 +99,8 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         args.rows,
         &format!("0 to {}", image.height),
     )?;
-    let given = args.read(&trained)?;
+    let shape = [image.height, image.width, image.colours].map(|size| size as usize);
+    let given = args.given.read(shape, image.levels as u32)?;
     let drawing = Drawing::new(&trained, device, &args.model);
     let completed = drawing.complete(&given, args.rows, &args.draw)?;
     let shown = ndarray::concatenate(
@@ -119,37 +108,6 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
         &[known_rows(&given, args.rows, image.levels).view(), completed.view()],
     )?;
     args.draw.write(&completed, &shown, image.levels as u32, shown.len_of(Axis(0)))
-}
-
-impl CompleteArgs {
-    /// The image `[1, H, W, C]`.
-    fn read(&self, trained: &Trained) -> Result<Array4<u16>> {
-        let (config, image) = (trained.model.config(), trained.model.config().image());
-        let name = self.image.display().to_string();
-        let given = if self.image.extension().is_some_and(|end| end == "npy") {
-            let all = data::read_npy(&self.image)?;
-            let (index, count) = (self.index.unwrap_or(0), all.len());
-            let rule = format!("below {count}: {name} holds {}", counted(count, "image"));
-            ConfigError::ensure(index < count, "--index", index, &rule)?;
-            all.select(&[index]).levels
-        } else {
-            let index = self.index.unwrap_or(0);
-            let rule = "left out: only an array holds several images";
-            ConfigError::ensure(self.index.is_none(), "--index", index, rule)?;
-            let shape = [image.height, image.width, image.colours].map(|size| size as usize);
-            let hint = "; instead of a sheet of images give the array that sample --npy writes, and --index";
-            data::read_image_of(&self.image, image.levels as u32, shape, hint)?.insert_axis(Axis(0))
-        };
-        evaluate::ensure_fits(config, given.view(), image.levels as u32, &name)?;
-        let beyond = given.iter().find(|&&level| i64::from(level) >= image.levels);
-        ensure!(
-            beyond.is_none(),
-            "{name}: holds the level {}, the model has {}",
-            beyond.unwrap_or(&0),
-            image.levels
-        );
-        Ok(given)
-    }
 }
 
 /// A model, and on what it draws.

@@ -172,7 +172,7 @@ fn vq(pipeline: &Pipeline, dataset: &Dataset, path: &Path, quiet: bool) -> Resul
     let trained = TrainedAutoencoder::load(&folder, Weights::Ema, Device::Cpu)?;
     let done = reconstruct(&trained.model, &dataset.test, Device::Cpu, &mut |_| {});
     let config = trained.model.config();
-    let kl = config.codes() as f64 * (config.quantiser.codes as f64).ln();
+    let kl = config.even_prior_nats();
     let shown = SHOWN.min(dataset.test.len());
     let constant = |step| Terms { step, reconstruction: f64::NAN, kl };
     Ok(Row {

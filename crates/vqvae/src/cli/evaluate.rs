@@ -63,6 +63,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let done = reconstruct(&trained.autoencoder.model, &images, device, &mut |n| ticker.tick(n));
     let learnt_codes = encode(&trained.autoencoder.model, &learnt, device, &mut |n| ticker.tick(n));
     let usages = done.usage(config);
+    let normalised_error = mean(&done.squared_errors) / trained.autoencoder.model.variance();
     let mut total = done.tally(config);
     let mut levels = Vec::new();
     for (level, usage) in usages.into_iter().enumerate() {
@@ -91,6 +92,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             "weights": weights(&trained),
             "reconstruction": mean(&done.losses),
             "reconstruction_unit": config.reconstruction.unit(),
+            "normalised_error": normalised_error,
             "psnr_db": done.psnr(),
             "levels": levels.iter().map(|it| it.to_json(config.quantiser.codes)).collect::<Vec<_>>(),
         });
@@ -111,7 +113,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         about.protocol
     );
     println!(
-        "  reconstruction       {:.4} {}, {:.2} dB",
+        "  reconstruction       {:.4} {}, {:.2} dB, squared error {normalised_error:.4} of the variance",
         mean(&done.losses),
         config.reconstruction.unit(),
         done.psnr()

@@ -1,7 +1,5 @@
 //! `sample` and `complete`: pictures from the priors and the decoder.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
 use core_layers::{
@@ -12,7 +10,7 @@ use core_layers::{
 };
 use ndarray::{Array4, Axis, concatenate, s};
 use pixelcnn::{
-    cli::DrawArgs,
+    cli::{DrawArgs, GivenArgs},
     data::Images,
     evaluate::{draw_classes, posterior_of_prefix},
     sample::Drawing,
@@ -22,7 +20,6 @@ use tch::Device;
 use super::{
     fidelity::{REJECTOR, classifier, reject},
     load_with_priors,
-    reconstruct::read,
 };
 use crate::{
     evaluate,
@@ -139,14 +136,13 @@ fn pictures(
 /// Flags of `complete`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  vqvae complete runs/vq --image three.png --rows 4 --count 8 --out completions.png"
+    after_help = "Example:\n  vqvae complete runs/vq --image three.png --rows 4 --count 8 --out completions.png\n  vqvae complete runs/vq --image samples.npy --index 2 --rows 4 --out completions.png"
 )]
 pub struct CompleteArgs {
     #[command(flatten)]
     model: ModelArgs,
-    /// The image whose top is given.
-    #[arg(long, value_name = "PNG")]
-    image: PathBuf,
+    #[command(flatten)]
+    given: GivenArgs,
     /// Rows of pixels that are given; codes that cover them wholly are kept, and the pixels pasted back.
     #[arg(long)]
     rows: usize,
@@ -161,7 +157,9 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     let config = trained.autoencoder.model.config().clone();
     let rule = format!("0 to {}", config.height);
     ConfigError::ensure(args.rows <= config.height as usize, "--rows", args.rows, &rule)?;
-    let image = read(&config, std::slice::from_ref(&args.image))?;
+    let shape = [config.height, config.width, config.colours].map(|size| size as usize);
+    let given = args.given.read(shape, config.levels as u32)?;
+    let image = Images::new(given, None);
     let completed = endings(&trained, &image, args.rows, &args.draw, device, args.model.threads())?;
     let mut known = image.levels.clone();
     known.slice_mut(s![.., args.rows.., .., ..]).fill((config.levels / 2) as u16);

@@ -61,6 +61,11 @@ impl VqVaeConfig {
         self.sizes().iter().map(|(h, w)| h * w).sum::<i64>() * self.quantiser.codebooks
     }
 
+    /// Nats of an image's codes where all are equally likely: `ln K` each.
+    pub fn even_prior_nats(&self) -> f64 {
+        self.codes() as f64 * (self.quantiser.codes as f64).ln()
+    }
+
     /// Checks every number.
     ///
     /// # Errors

@@ -113,6 +113,11 @@ impl Autoencoder {
         let _ = tch::no_grad(|| self.variance.shallow_clone().fill_(variance));
     }
 
+    /// The variance that squared errors are divided by: that of the training images.
+    pub fn variance(&self) -> f64 {
+        self.variance.double_value(&[])
+    }
+
     /// Levels as the numbers that the first layer reads: `0..L` to `[-1/2, 1/2]`.
     pub fn inputs(&self, levels: &Tensor) -> Tensor {
         levels.to_kind(Kind::Float) / (self.config.levels - 1) as f64 - 0.5

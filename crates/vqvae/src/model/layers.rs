@@ -164,3 +164,30 @@ impl Doublings {
 fn widths(factor: i64, first: i64, rest: i64) -> Vec<i64> {
     (0..factor.ilog2()).map(|index| if index == 0 { first } else { rest }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::config::preset;
+
+    /// The first rectifier of a branch must not reach the path beside it.
+    #[test]
+    fn a_residual_branch_leaves_its_input_as_it_was() {
+        tch::manual_seed(2);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let config = preset("demo").expect("listed").model;
+        let stack = Stack::new(&vs.root(), &config);
+        let xs = Tensor::randn([2, config.channels, 4, 4], (Kind::Float, Device::Cpu));
+        let before = xs.copy();
+        let found = stack.forward(xs.shallow_clone());
+        assert_eq!(xs, before);
+        let mut wanted = before;
+        for Residual { wide, narrow } in &stack.0 {
+            let inner = narrow.forward(&wide.forward(&wanted.clamp_min(0.)).clamp_min(0.));
+            wanted += inner;
+        }
+        assert_eq!(found, wanted.clamp_min(0.));
+    }
+}

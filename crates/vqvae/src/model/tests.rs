@@ -152,6 +152,14 @@ fn an_even_loss_is_ln_of_the_levels_and_a_bound_needs_no_more_than_its_terms() -
 }
 
 #[test]
+fn sixty_four_codes_of_512_are_three_sixteenths_of_a_bit_a_value() {
+    let mut config = config(32, 32, &[4], Reconstruction::Softmax);
+    (config.quantiser.codes, config.quantiser.codebooks) = (512, 1);
+    let bits_per_dim = config.even_prior_nats() / (config.dims() as f64 * 2f64.ln());
+    assert!((bits_per_dim - 0.1875).abs() < 1e-12, "{bits_per_dim}");
+}
+
+#[test]
 fn a_vae_pays_for_its_latent_by_the_closed_form() -> Result<()> {
     let config = VqVaeConfig { colours: 1, ..config(8, 8, &[2], Reconstruction::Softmax) };
     for with_pixelcnn in [false, true] {

@@ -285,6 +285,25 @@ mod tests {
     }
 
     #[test]
+    fn a_codebook_that_is_hardly_used_is_warned_of_with_what_to_try() -> Result<()> {
+        let mut pipeline = preset("demo").expect("the demo's preset");
+        pipeline.model.quantiser.codes = 512;
+        pipeline.data.limit = 40;
+        let train = &mut pipeline.train;
+        (train.num_steps, train.eval_examples, train.threads) = (1, 2, 1); // 32 codes at the most
+        let dataset = pixelcnn::data::load(&pipeline.data)?;
+        let place = tempfile::tempdir()?;
+        let folder = RunFolder::create(&place.path().join("run"), false)?;
+        let mut said = Vec::new();
+        let mut report = |it| said.push(format!("{it:?}"));
+        train_autoencoder(&pipeline.autoencoder(), &dataset, &folder, &|| false, &mut report)?;
+        let said = said.join("\n");
+        assert!(said.contains("the 4 x 4 codes use "), "{said}");
+        assert!(said.contains("try a lower model.quantiser.beta"), "{said}");
+        Ok(())
+    }
+
+    #[test]
     fn codes_of_all_levels_follow_an_encoder_that_moves() -> Result<()> {
         let mut pipeline = preset("demo").expect("the demo's preset");
         pipeline.model.factors = vec![2, 2];

@@ -198,6 +198,41 @@ mod tests {
         Ok(())
     }
 
+    /// `-ln p(clip)` of the source itself, over all periods and shifts.
+    fn nats(quantizer: Quantizer, clip: &[u16]) -> f64 {
+        let mut p = 0.0;
+        let mut least = f64::INFINITY; // of the noise: every pair that fits has the same scale
+        for period in PERIODS {
+            let tone = |t: usize| i32::from(quantizer.encode(harmonic_sample(t, period)));
+            let tone: Vec<i32> = (0..period).map(tone).collect();
+            for shift in 0..period {
+                let noise = clip.iter().enumerate().map(|(t, &level)| {
+                    let share = i32::from(level) - tone[(t + shift) % period] + 2;
+                    let share = usize::try_from(share).ok().and_then(|n| NOISE.get(n))?;
+                    Some(-(f64::from(*share) / 16.0).ln())
+                });
+                let Some(nats) = noise.sum::<Option<f64>>() else { continue };
+                if least.is_infinite() {
+                    least = nats;
+                }
+                p += (least - nats).exp() / (PERIODS.len() * period) as f64;
+            }
+        }
+        least - p.ln()
+    }
+
+    #[test]
+    fn fresh_clips_cost_the_source_its_entropy() -> anyhow::Result<()> {
+        let data = load(&config("harmonic"))?;
+        let mut tally = core_layers::likelihood::Tally::default();
+        tally.add(data.test.iter().map(|clip| nats(config("harmonic").quantizer(), &clip.levels)));
+        let found = tally.likelihood(NUM_SAMPLES);
+        let (per_clip, se) = (harmonic_entropy() * NUM_SAMPLES as f64, found.nats_se.unwrap());
+        assert!((found.nats - per_clip).abs() < 4.0 * se, "{found:?}, not {per_clip}");
+        assert!(se < 20.0, "{se}");
+        Ok(())
+    }
+
     #[test]
     fn noise_has_its_probabilities() {
         let counts = (-2..=2).map(|n| (0..16).filter(|&u| noise(u) == n).count() as u32);

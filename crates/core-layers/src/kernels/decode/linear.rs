@@ -24,8 +24,9 @@ pub(super) struct Tiles<'a> {
     pub(super) ys: &'a Parts<'a, f32>,
 }
 
-/// Bytes from a line to the one that is asked for: memory answers in the meantime.
-const AHEAD: usize = 2048;
+/// Bytes from a line to the one that is asked for: the two that come next. The processor's own prefetcher looks further, and is
+/// disturbed by those who do so too (measured: 40 GB/s a core with 128 bytes, 22 with 1024 or without asking).
+const AHEAD: usize = 128;
 
 /// How one number of a line is read.
 trait Number {

@@ -24,8 +24,11 @@ use std::{
 const SPINS: u32 = 1000;
 /// Turns of giving it away before a helper without work sleeps until it is called.
 const YIELDS: u32 = 200;
-/// How much longer than it waited the caller stays alone.
-const ALONE: u32 = 16;
+/// What the caller waits for others' last units, beside as long as its own took: after that a helper has lost its core.
+const PATIENCE: Duration = Duration::from_micros(100);
+/// The caller then works alone for twice the time that it waited; for twice as long as the last time, if that was just now;
+/// never longer than this.
+const ALONE: Duration = Duration::from_millis(200);
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -61,16 +64,21 @@ impl Shared {
         unit(self.claims.0.fetch_add(1, Ordering::AcqRel))
     }
 
-    /// Does one unit, if any is left.
+    /// Does units as long as there are any; whether there was one.
     fn work(&self) -> bool {
-        let Some(unit) = self.claim() else { return false };
-        // SAFETY: the claim is valid, so the job stays until this unit is done.
-        let work = unsafe { (*self.job.get()).map(|it| &*it) };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(unit)))) {
-            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+        let mut count = 0;
+        while let Some(unit) = self.claim() {
+            // SAFETY: the claim is valid, so the job stays until this unit is counted.
+            let work = unsafe { (*self.job.get()).map(|it| &*it) };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work.map(|work| work(unit)))) {
+                *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+            }
+            count += 1;
         }
-        self.done.0.fetch_add(1, Ordering::Release);
-        true
+        if count > 0 {
+            self.done.0.fetch_add(count, Ordering::Release);
+        }
+        count > 0
     }
 
     fn help(&self) {
@@ -104,6 +112,8 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     alone_until: Option<Instant>,
+    /// When the caller last stopped working alone, and for how long it had.
+    last: Option<(Instant, Duration)>,
 }
 
 impl Pool {
@@ -122,7 +132,7 @@ impl Pool {
             thread::Builder::new().name("decode".into()).spawn(move || shared.help()).ok()
         };
         let helpers = (1..threads).map_while(helper).collect();
-        Self { shared, helpers, alone_until: None }
+        Self { shared, helpers, alone_until: None, last: None }
     }
 
     /// Threads, the caller's included.
@@ -136,7 +146,7 @@ impl Pool {
             (0..units).for_each(work);
             return;
         }
-        let shared = &*self.shared;
+        let (shared, start) = (&*self.shared, Instant::now());
         let work: *const Work<'_> = work;
         // SAFETY: all units of the last job are done, so no claim is valid and nobody looks at `job`; the longer lifetime is
         // not made use of, since this function returns only when all units of this job are done.
@@ -148,8 +158,8 @@ impl Pool {
         if shared.asleep.0.load(Ordering::SeqCst) > 0 {
             self.helpers.iter().for_each(|it| it.thread().unpark());
         }
-        while shared.work() {}
-        self.wait(units);
+        shared.work();
+        self.wait(units, start);
         let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -163,20 +173,33 @@ impl Pool {
         self.helpers.is_empty() || self.alone_until.is_some()
     }
 
-    fn wait(&mut self, units: usize) {
+    /// Waits until all units of a job are done that started at `start`.
+    fn wait(&mut self, units: usize, start: Instant) {
         let is_done = |shared: &Shared| shared.done.0.load(Ordering::Acquire) == units;
-        for _ in 0..SPINS {
-            if is_done(&self.shared) {
-                return;
-            }
+        let mut spins = 0;
+        let mut until = None;
+        while !is_done(&self.shared) {
             spin_loop();
+            spins += 1;
+            if spins % SPINS == 0 {
+                let now = Instant::now();
+                if now > *until.get_or_insert(now + (now - start) + PATIENCE) {
+                    break;
+                }
+            }
+        }
+        if is_done(&self.shared) {
+            return;
         }
         let start = Instant::now();
         while !is_done(&self.shared) {
             thread::sleep(Duration::from_micros(50));
         }
-        let waited = start.elapsed().min(Duration::from_millis(10));
-        self.alone_until = Some(Instant::now() + waited * ALONE);
+        let now = Instant::now();
+        let again = self.last.filter(|(end, alone)| now < *end + 4 * *alone);
+        let alone = again.map_or(2 * (now - start), |(_, alone)| 2 * alone).min(ALONE);
+        self.last = Some((now + alone, alone));
+        self.alone_until = Some(now + alone);
     }
 }
 

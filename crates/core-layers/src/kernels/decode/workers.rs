@@ -29,6 +29,8 @@ pub struct Product<'a> {
     pub ys: &'a mut [f32],
 }
 
+/// Tiles of a unit, at least: claiming one takes a tenth of the time of a tile.
+const LEAST: usize = 2;
 /// Columns from which on small work is worth sharing.
 const MANY: usize = 4;
 
@@ -63,15 +65,10 @@ impl Workers {
     ) {
         let (len, units) = (xs.len(), xs.len().div_ceil(size));
         let parts = Parts::new(xs);
-        let unit = |i: usize| {
+        share(&mut self.pool, units, |i| {
             // SAFETY: stretches do not overlap, and each is one unit.
             work(i, unsafe { parts.part(i * size..len.min((i + 1) * size)) });
-        };
-        if units < MANY {
-            (0..units).for_each(unit);
-        } else {
-            self.pool.run(units, &unit);
-        }
+        });
     }
 
     /// Rounds the floats of inputs to the integers that their readers need.
@@ -85,7 +82,7 @@ impl Workers {
             let sums = Parts::new(&mut groups.sums);
             let totals = Parts::new(&mut groups.totals);
             let level = self.level;
-            let unit = |column: usize| {
+            share(&mut self.pool, columns, |column| {
                 let range = column * count..(column + 1) * count;
                 // SAFETY: columns do not overlap, and each is one unit.
                 level.run(unsafe {
@@ -98,12 +95,7 @@ impl Workers {
                         totals: totals.part(range),
                     }
                 });
-            };
-            if columns < MANY {
-                (0..columns).for_each(unit);
-            } else {
-                self.pool.run(columns, &unit);
-            }
+            });
         }
     }
 
@@ -162,13 +154,26 @@ impl Workers {
     }
 }
 
+/// Does small units of work, several at once where there are many.
+fn share(pool: &mut Pool, units: usize, work: impl Fn(usize) + Sync) {
+    if units < MANY {
+        (0..units).for_each(work);
+    } else {
+        let several = units.div_ceil(4 * pool.threads());
+        pool.run(units.div_ceil(several), &|i| {
+            (i * several..units.min((i + 1) * several)).for_each(&work);
+        });
+    }
+}
+
 /// Cuts tiles into units: large ones first, so that there are few, small ones at the end, so that all threads end together.
 fn cut(tiles: usize, threads: usize, cuts: &mut Vec<usize>) {
     cuts.clear();
     cuts.push(0);
     let mut from = 0;
     while from < tiles {
-        from += if threads == 1 { tiles } else { ((tiles - from) / (2 * threads)).max(1) };
+        let left = tiles - from;
+        from += if threads == 1 { tiles } else { (left / (threads + 1)).max(LEAST).min(left) };
         cuts.push(from);
     }
 }

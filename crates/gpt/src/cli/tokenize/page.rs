@@ -73,11 +73,13 @@ fn span(page: &mut String, piece: &Piece, colour: usize) {
     let bytes: Vec<String> = piece.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let about = if piece.special { "special".into() } else { bytes.join(" ") };
     let special = if piece.special { " s" } else { "" };
+    // a last line feed stands behind the piece, so that its number stays on its line
     let text = escaped(&piece.shown).replace('\n', "<span class=\"nl\">\u{21b5}</span>\n");
+    let (text, last) = text.strip_suffix('\n').map_or((text.as_str(), ""), |it| (it, "\n"));
     let token = piece.token;
     let _ = write!(
         page,
-        "<span class=\"c{colour}{special}\" data-i=\"{token}\" title=\"{token}: {about}\">{text}</span>"
+        "<span class=\"c{colour}{special}\" data-i=\"{token}\" title=\"{token}: {about}\">{text}</span>{last}"
     );
 }
 

@@ -52,6 +52,21 @@ fn any_bytes_come_back_on_any_number_of_threads() {
     }
 }
 
+const TEXT: &str = "p(x) = prod_t p(x_t | start, x_<t)\n";
+
+#[test]
+fn a_file_that_format_version_1_wrote_still_opens() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/v1/text.chr");
+    let file = std::fs::read(path).unwrap();
+    let (name, bytes) = Subject::new().codec().decompress(&file, &|_| {}).unwrap();
+    assert_eq!((name.as_str(), bytes), ("a.txt", TEXT.repeat(3).into_bytes()));
+}
+
+#[test]
+fn tmp_write() {
+    std::fs::write("/tmp/text.chr", Subject::new().compress(TEXT.repeat(3).as_bytes())).unwrap();
+}
+
 #[test]
 fn a_file_of_several_parts_comes_back() {
     let subject = Subject::new();

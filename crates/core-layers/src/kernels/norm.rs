@@ -1,0 +1,46 @@
+//! Norms in one pass: `csrc/cpu/norm.cpp`. Letters: D width.
+
+use std::ffi::{c_double, c_int};
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::ffi::{TorchError, check};
+
+unsafe extern "C" {
+    fn cl_norm(
+        xs: *const C_tensor,
+        ws: *const C_tensor,
+        bs: *const C_tensor,
+        epsilon: c_double,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
+}
+
+/// Whether [`norm`] can take inputs `[.., D]`, weights and biases `[D]`: float32 on the CPU.
+pub(crate) fn takes(xs: &Tensor, ws: &Tensor, bs: Option<&Tensor>) -> bool {
+    let is_float = |it: &Tensor| it.device() == Device::Cpu && it.kind() == Kind::Float;
+    let width = xs.size().last().copied().unwrap_or(0);
+    let is_vector = |it: &Tensor| is_float(it) && it.is_contiguous() && it.size() == [width];
+    is_float(xs) && width > 0 && is_vector(ws) && bs.is_none_or(is_vector)
+}
+
+/// A layer norm over the last axis, or without biases a root mean square norm; in bfloat16 under autocast.
+///
+/// # Errors
+/// When [`takes`] is false, or libtorch refuses.
+pub(crate) fn norm(
+    xs: &Tensor,
+    ws: &Tensor,
+    bs: Option<&Tensor>,
+    epsilon: f64,
+) -> Result<Tensor, TorchError> {
+    assert!(takes(xs, ws, bs), "inputs, weights and biases fit");
+    let biases = bs.map_or(std::ptr::null(), |it| it.as_ptr());
+    let mut out = std::ptr::null_mut();
+    // SAFETY: live tensors, or null, whose kinds and shapes were checked; `from_ptr` takes the tensor that the shim made.
+    unsafe {
+        check(cl_norm(xs.as_ptr(), ws.as_ptr(), biases, epsilon, &raw mut out))?;
+        Ok(Tensor::from_ptr(out))
+    }
+}
