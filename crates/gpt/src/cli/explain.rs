@@ -8,7 +8,8 @@ use std::{
 use crate::{sample::Explanation, text::Tokenizer};
 
 /// What the columns are.
-const HEAD: &str = "token             model: p    rank   nats | drawn: p    rank   nats | what each step left";
+const HEAD: &str =
+    "token             model: p    rank   nats | drawn: p    rank   nats | what each step left";
 
 /// A token as it can be shown: quoted text, or the name of a special one.
 pub(super) fn spelled(tokenizer: &Tokenizer, token: u32) -> String {

@@ -88,7 +88,7 @@ impl Left {
     /// Leaves the first `count`, and returns the probability of the others.
     fn keep(&mut self, count: usize) -> f64 {
         let all: f64 = self.probabilities.iter().sum();
-        let removed = self.probabilities.drain(count..).fold(0., |sum, it| sum + it) / all; // 0, not -0, of none
+        let removed = 0. + self.probabilities.drain(count..).sum::<f64>() / all; // of none: 0, not -0
         self.ranked.truncate(count);
         let kept: f64 = self.probabilities.iter().sum();
         self.probabilities.iter_mut().for_each(|it| *it /= kept);
@@ -97,7 +97,7 @@ impl Left {
 
     fn entropy(&self) -> f64 {
         let term = |&p: &f64| if p > 0. { p * (1. / p).ln() } else { 0. };
-        self.probabilities.iter().map(term).fold(0., |sum, it| sum + it)
+        0. + self.probabilities.iter().map(term).sum::<f64>()
     }
 }
 
@@ -109,7 +109,7 @@ pub(super) fn filtered(
 ) -> (Left, Vec<Stage>) {
     let SamplingConfig { temperature, top_k, top_p, min_p } = config;
     let mut stages = Vec::new();
-    let mut say = |name, removed, left: &Left| {
+    let mut say = |name, removed: Option<f64>, left: &Left| {
         let is_cut = removed.is_some();
         let (kept, removed, entropy) = (left.ranked.len(), removed.unwrap_or(0.), left.entropy());
         stages.push(Stage { name, is_cut, kept, removed, entropy });
