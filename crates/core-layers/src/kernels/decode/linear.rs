@@ -26,7 +26,7 @@ pub(super) struct Tiles<'a> {
 
 /// Bytes from a line to the one that is asked for: the two that come next. The processor's own prefetcher looks further, and is
 /// disturbed by those who do so too (measured: 40 GB/s a core with 128 bytes, 22 with 1024 or without asking).
-const AHEAD: usize = 128;
+pub(super) const AHEAD: usize = 128;
 
 /// How one number of a line is read.
 trait Number {
