@@ -145,11 +145,11 @@ impl Pool {
             return;
         }
         let (shared, start) = (&*self.shared, Instant::now());
-        let work: *const Work<'_> = work;
         // SAFETY: all units of the last job are done, so no claim is valid and nobody looks at `job`; the longer lifetime is
         // not made use of, since this function returns only when all units of this job are done.
         unsafe {
-            *shared.job.get() = Some(std::mem::transmute::<*const Work<'_>, *const Work<'_>>(work));
+            let longer = std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work);
+            *shared.job.get() = Some(longer);
         }
         shared.done.0.store(0, Ordering::Relaxed);
         shared.claims.0.store((units as u64) << 32, Ordering::SeqCst);
