@@ -104,7 +104,13 @@ fn weights_taken_out_and_put_in_give_the_same_logits() -> anyhow::Result<()> {
         let weights = model.weights();
         let again = Decoder::load(&config, &weights, Device::Cpu)?;
         let xs = tokens(&config, 2, 16);
-        assert_eq!(model.forward(&xs, false), again.forward(&xs, false), "{family}");
+        // weights that learn are joined before they are multiplied: other sums, the same function
+        let worst = (model.forward(&xs, false) - again.forward(&xs, false)).abs().max();
+        assert!(worst.double_value(&[]) < 1e-5, "{family}: {worst:?}");
+        assert_eq!(again.weights().0.len(), weights.0.len());
+        for (name, weight) in &weights.0 {
+            assert_eq!(again.weights().of(name).bytes(), weight.bytes(), "{family}: {name}");
+        }
         assert_eq!(again.config(), &config);
         assert!(!again.forward(&xs, false).requires_grad());
     }
