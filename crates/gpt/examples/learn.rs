@@ -92,7 +92,9 @@ fn measure(args: &Args, model: &str, precision: Precision, threads: usize) -> Re
     let mut seconds = f64::INFINITY;
     for _ in 0..args.repeats {
         let start = Instant::now();
-        (0..args.steps).for_each(|_| drop(step()));
+        for _ in 0..args.steps {
+            step();
+        }
         seconds = seconds.min(start.elapsed().as_secs_f64() / args.steps as f64);
     }
     let rate = (args.batch * config.context) as f64 / seconds;
