@@ -90,14 +90,14 @@ CL_CLONES void backward_bf16(const float* xs, const float* ws, const Bf16* dys, 
 }
 
 struct Norm : torch::autograd::Function<Norm> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& ws, const Tensor& bs, double epsilon) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& ws, const std::optional<Tensor>& bs, double epsilon) {
     const bool is_bf16 = at::autocast::is_autocast_enabled(at::kCPU) && at::autocast::get_autocast_dtype(at::kCPU) == at::kBFloat16;
     const Tensor xs = input.contiguous();
     const int64_t width = ws.numel(), rows = xs.numel() / width;
     const Tensor ys = at::empty(xs.sizes(), xs.options().dtype(is_bf16 ? at::kBFloat16 : at::kFloat));
     const Tensor stats = at::empty({rows, 2}, xs.options());
     const float *x = xs.const_data_ptr<float>(), *w = ws.const_data_ptr<float>();
-    const float* b = bs.defined() ? bs.const_data_ptr<float>() : nullptr;
+    const float* b = bs.has_value() ? bs->const_data_ptr<float>() : nullptr;
     float* stat = stats.data_ptr<float>();
     at::parallel_for(0, rows, GRAIN, [&](int64_t begin, int64_t end) {
       const int64_t at = begin * width, count = end - begin;
@@ -106,7 +106,7 @@ struct Norm : torch::autograd::Function<Norm> {
       else forward_f32(x + at, w, b, count, width, e, ys.data_ptr<float>() + at, stat + 2 * begin);
     });
     ctx->save_for_backward({xs, ws, stats});
-    ctx->saved_data["centred"] = bs.defined();
+    ctx->saved_data["centred"] = bs.has_value();
     return ys;
   }
 
@@ -141,7 +141,7 @@ extern "C" {
 
 // Float32 [.., D] by weights [D] and biases [D] or null to the same; to bfloat16 under autocast, which products read anyway.
 int cl_norm(const Tensor* xs, const Tensor* ws, const Tensor* bs, double epsilon, Tensor** out) {
-  CL_TRY(*out = new Tensor(Norm::apply(*xs, *ws, bs == nullptr ? Tensor() : *bs, epsilon)))
+  CL_TRY(*out = new Tensor(Norm::apply(*xs, *ws, bs == nullptr ? std::nullopt : std::optional<Tensor>(*bs), epsilon)))
 }
 
 }  // extern "C"

@@ -89,7 +89,8 @@ fn scale(block: &[f32; 64]) -> f32 {
         let inverse = (-8. + 0.125 * f32::from(step)) / furthest;
         let (mut along, mut length) = (0., 0.);
         for &x in block {
-            let q = (x * inverse).round().clamp(-8., 7.);
+            let level = ((x * inverse + 8.5) as i32).clamp(0, 15); // as they are written
+            let q = (level - 8) as f32;
             along += x * q;
             length += q * q;
         }

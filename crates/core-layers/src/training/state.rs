@@ -115,7 +115,9 @@ impl<'r, M: Architecture, D: Part> TrainState<'r, M, D> {
             checkpoint.copy_into(path, Weights::Ema.prefix(), ema.tensors())?;
         }
         self.about = About { run: self.about.run.clone(), ..about };
-        report(Report::Resumed { step: self.about.step });
+        if self.about.step > 0 {
+            report(Report::Resumed { step: self.about.step });
+        }
         Ok(())
     }
 

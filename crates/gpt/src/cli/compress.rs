@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use core_layers::{
     ConfigError,
@@ -94,7 +94,7 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
     if args.rivals {
         rivals = vec![("xz -9", rivals::xz(&bytes)?), ("zstd -19", rivals::zstd(&bytes)?)];
     }
-    let bits = |size: usize| 8. * size as f64 / bytes.len() as f64;
+    let bits = |size: usize| 8. * size as f64 / bytes.len().max(1) as f64;
     if args.json {
         let rivals = rivals.iter().map(|(name, size)| {
             serde_json::json!({"name": name, "bytes": size, "bits_per_byte": bits(*size)})
@@ -137,7 +137,7 @@ pub(super) fn decompress(args: &DecompressArgs) -> Result<()> {
         codec.decompress(bytes, &|count| ticker.tick(count))
     })?;
     let path = args.out.join(Path::new(&name));
-    write_atomic(&path, &bytes).map_err(|error| anyhow!("{error:#}"))?;
+    write_atomic(&path, &bytes)?;
     println!("{}", path.display());
     Ok(())
 }

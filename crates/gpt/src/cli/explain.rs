@@ -8,7 +8,8 @@ use std::{
 use crate::{sample::Explanation, text::Tokenizer};
 
 /// What the columns are.
-const HEAD: &str = "token             model: p    rank   nats | what each step left and removed | drawn: p    rank   nats";
+const HEAD: &str =
+    "token             model: p    rank   nats | drawn: p    rank   nats | what each step left";
 
 /// A token as it can be shown: quoted text, or the name of a special one.
 pub(super) fn spelled(tokenizer: &Tokenizer, token: u32) -> String {
@@ -32,17 +33,18 @@ pub(super) fn row(
     let mut line = text.map_or_else(String::new, |it| format!("{it} "));
     let piece = format!("{:?}", spelled(tokenizer, it.token));
     let (rank, drawn) = (it.rank, it.drawn_rank.map_or_else(|| "cut".into(), |it| it.to_string()));
-    let _ = write!(line, "{piece:<16} {:>9.4} {rank:>7} {:>6.3} |", it.probability, it.entropy);
+    let (probability, entropy) = (it.probability, it.entropy);
+    let _ = write!(line, "{piece:<16} {probability:>9.4} {rank:>7} {entropy:>6.3} |");
+    let (probability, entropy) = (it.drawn_probability, it.drawn_entropy);
+    let _ = write!(line, " {probability:>8.4} {drawn:>7} {entropy:>6.3} |");
     for stage in &it.stages {
-        let _ = write!(line, " {} {} -{:.4}", stage.name, stage.kept, stage.removed);
+        let (name, kept, removed) = (stage.name, stage.kept, 100. * stage.removed);
+        let _ = if stage.is_cut {
+            write!(line, " {name} {kept} tokens (-{removed:.2} %)")
+        } else {
+            write!(line, " {name} {:.3} nats", stage.entropy)
+        };
     }
-    let _ = write!(
-        line,
-        "{} | {:>8.4} {drawn:>7} {:>6.3}",
-        if it.stages.is_empty() { " nothing" } else { "" },
-        it.drawn_probability,
-        it.drawn_entropy
-    );
     writeln!(out, "{line}")?;
     out.flush()
 }

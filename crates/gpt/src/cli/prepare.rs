@@ -7,6 +7,7 @@ use clap::Args;
 use core_layers::{cli::ensure_file, dataset::Split, run::Progress, training::Part as _};
 use serde_json::json;
 
+use super::tokenize;
 use crate::data::{self, DataConfig};
 
 /// Flags of `prepare`.
@@ -18,7 +19,7 @@ pub struct PrepareArgs {
     /// book, text (see scripts/fetch), a file of text or JSONL, or a folder of such.
     #[arg(value_name = "NAME|PATH")]
     data: String,
-    /// bytes, characters, bpe:N (learnt from what trains), or the path of a tokenizer.json or its folder.
+    /// bytes, characters, bpe:N (learnt from what trains; auto is bpe:2048), a tokenizer.json or its folder, or a model.
     #[arg(long, value_name = "KIND|PATH", default_value = "auto")]
     tokenizer: String,
     /// Field of each line of JSONL that holds the text.
@@ -41,7 +42,7 @@ pub struct PrepareArgs {
 /// Runs `prepare`.
 pub(super) fn run(args: &PrepareArgs) -> Result<()> {
     ensure_file("--out", &args.out)?;
-    let config = DataConfig {
+    let mut config = DataConfig {
         data: args.data.clone(),
         tokenizer: args.tokenizer.clone(),
         field: args.field.clone(),
@@ -49,8 +50,13 @@ pub(super) fn run(args: &PrepareArgs) -> Result<()> {
         ..DataConfig::default()
     };
     config.validate()?;
+    // also the tokenizer of a model
+    let given = config.tokenizer_path()?.map(tokenize::open).transpose()?;
+    if given.is_some() {
+        config.tokenizer = "auto".into();
+    }
     let mut shown: Option<Progress> = None;
-    let dataset = data::prepare(&config, &args.out, &mut |done, all| {
+    let dataset = data::prepare(&config, given.as_ref(), &args.out, &mut |done, all| {
         let (done, all) = (done as u64 / 1024, all as u64 / 1024);
         let progress = shown.get_or_insert_with(|| Progress::new("KiB", 0, all, args.quiet));
         progress.update(done, "");

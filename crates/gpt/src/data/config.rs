@@ -1,5 +1,7 @@
 //! What a run can be told about its text.
 
+use std::path::Path;
+
 use clap::Args;
 use core_layers::{ConfigError, training::Part};
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,14 @@ pub(super) enum Cut {
 impl DataConfig {
     /// Tokens of a BPE where nothing is said.
     pub const BPE: usize = 2048;
+
+    /// The path that the tokenizer is at, where it is no kind that is known by name.
+    ///
+    /// # Errors
+    /// As [`DataConfig::validate`].
+    pub fn tokenizer_path(&self) -> Result<Option<&Path>, ConfigError> {
+        Ok(matches!(self.cut()?, Cut::File(_)).then(|| Path::new(&self.tokenizer)))
+    }
 
     pub(super) fn cut(&self) -> Result<Cut, ConfigError> {
         let number = self.tokenizer.strip_prefix("bpe:");

@@ -88,7 +88,9 @@ pub(super) fn write(
     header.extend((description.len() as u64).to_le_bytes());
     let mut sum = Sha256::new();
     sum.update(&description);
-    parts.iter().for_each(|part| sum.update(&part.documents));
+    for part in &*parts {
+        sum.update(&part.documents);
+    }
     for part in &mut *parts {
         part.tokens.rewind()?;
         io::copy(&mut part.tokens, &mut sum)?;

@@ -270,16 +270,18 @@ pub(super) fn load(config: &DataConfig, given: Option<&Tokenizer>) -> Result<Dat
 }
 
 /// Streams text into a file of prepared tokens; `progress` hears bytes done and bytes in all. Returns the set, mapped.
+/// `given` cuts the text, where a model is there already.
 ///
 /// # Errors
 /// As [`super::load`], and when the file cannot be written.
 pub fn prepare(
     config: &DataConfig,
+    given: Option<&Tokenizer>,
     out: &Path,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Dataset> {
     ensure!(!file::is_prepared(Path::new(&config.data)), "{}: is prepared already", config.data);
-    let (documents, tokenizer, survey) = open(config, None)?;
+    let (documents, tokenizer, survey) = open(config, given)?;
     let folder = out.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = || tempfile::tempfile_in(folder).with_context(|| folder.display().to_string());
     let outs = [temporary()?, temporary()?, temporary()?].map(BufWriter::new);

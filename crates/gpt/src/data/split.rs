@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn blocks_make_up_the_document_and_are_cut_behind_lines() {
-        let text: String = (0..2000).map(|i| format!("line {i} \u{e9}\n")).collect();
+        let text = (0..2000).map(|i| format!("line {i} \u{e9}\n")).collect::<Vec<_>>().concat();
         let blocks = of_position(text.as_bytes());
         assert_eq!(blocks.concat(), text.as_bytes());
         assert!(blocks.iter().all(|it| it.ends_with(b"\n")));

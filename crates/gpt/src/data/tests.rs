@@ -52,7 +52,7 @@ fn no_document_stands_in_two_splits_and_none_is_lost() -> Result<()> {
 fn a_long_text_is_cut_into_blocks_that_make_it_up() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("one.txt");
-    let text: String = (0..500).map(|i| format!("{i} bottles of beer\n")).collect();
+    let text = (0..500).map(|i| format!("{i} bottles of beer\n")).collect::<Vec<_>>().concat();
     fs::write(&path, &text)?;
     let dataset = load(&config(&path, "characters"))?;
     let parts = Split::ALL.map(|split| documents(&dataset, split).concat());
@@ -85,7 +85,7 @@ fn prepared_tokens_are_those_read_directly() -> Result<()> {
         let config = config(folder.path(), tokenizer);
         let out = folder.path().join(".tokens.bin");
         let mut seen = Vec::new();
-        let prepared = prepare(&config, &out, &mut |done, all| seen.push((done, all)))?;
+        let prepared = prepare(&config, None, &out, &mut |done, all| seen.push((done, all)))?;
         let direct = load(&config)?;
         let again = load(&tests::config(&out, "auto"))?;
         for dataset in [&prepared, &again] {
@@ -106,7 +106,7 @@ fn prepared_tokens_are_those_read_directly() -> Result<()> {
     assert!(line.ends_with("auto, since a prepared file has its own"), "{line}");
     let other = load_for(&config(&out, "auto"), Some(&Tokenizer::Bytes)).unwrap_err().to_string();
     assert!(other.ends_with("was prepared with another tokenizer than the model's"), "{other}");
-    let twice = prepare(&config(&out, "auto"), &folder.path().join("x"), &mut |_, _| {});
+    let twice = prepare(&config(&out, "auto"), None, &folder.path().join("x"), &mut |_, _| {});
     assert!(twice.unwrap_err().to_string().ends_with("is prepared already"));
     Ok(())
 }
@@ -115,9 +115,10 @@ fn prepared_tokens_are_those_read_directly() -> Result<()> {
 fn lines_of_json_are_documents() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("a.jsonl");
-    let lines: String = (0..150)
+    let lines = (0..150)
         .map(|i| format!("{{\"id\":{i},\"body\":\"caf\\u00e9\\n{i}\",\"text\":\"{i}\"}}\n\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     fs::write(&path, &lines)?;
     let config = DataConfig { field: "body".into(), ..config(&path, "bytes") };
     let dataset = load(&config)?;
@@ -193,7 +194,7 @@ fn the_book_is_there_and_its_identity_is_known() -> Result<()> {
 fn prepared() -> Vec<u8> {
     let folder = folder(110);
     let out = folder.path().join(".tokens.bin");
-    prepare(&config(folder.path(), "bytes"), &out, &mut |_, _| {}).unwrap();
+    prepare(&config(folder.path(), "bytes"), None, &out, &mut |_, _| {}).unwrap();
     fs::read(&out).unwrap()
 }
 
@@ -208,6 +209,21 @@ fn forged(good: &[u8], at: usize, with: &[u8]) -> Vec<u8> {
     let sum = core_layers::checkpoint::sha256(&bytes[112..]);
     bytes[80..112].copy_from_slice(&sum);
     bytes
+}
+
+#[test]
+fn vocabularies_beyond_16_bits_take_4_bytes_a_token() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (path, out) = (folder.path().join("many.txt"), folder.path().join("tokens"));
+    let text: String = (0x10000..0x21000).filter_map(char::from_u32).collect();
+    fs::write(&path, &text)?;
+    let dataset = prepare(&config(&path, "characters"), None, &out, &mut |_, _| {})?;
+    assert_eq!(dataset.tokenizer.vocabulary(), 0x11001);
+    let parts = Split::ALL.map(|split| documents(&dataset, split).concat());
+    assert_eq!(parts.concat(), text);
+    let last = dataset.test.get(dataset.test.len() - 2);
+    assert_eq!((last, dataset.test.get(0)), (0x10FFF, 0x11000));
+    Ok(())
 }
 
 #[test]

@@ -13,19 +13,19 @@ use crate::text::Tokenizer;
 #[derive(Debug, Clone)]
 pub struct Tokens {
     wide: bool,       // 4 bytes a token, or 2
-    tokens: Bytes,    // little endian
+    bytes: Bytes,     // little endian
     documents: Bytes, // the first token of each document, u64
 }
 
 impl Tokens {
     /// Tokens as they lie in memory; a byte count that is no multiple of their width is cut.
-    pub(super) fn new(wide: bool, tokens: Bytes, documents: Bytes) -> Self {
-        Self { wide, tokens, documents }
+    pub(super) fn new(wide: bool, bytes: Bytes, documents: Bytes) -> Self {
+        Self { wide, bytes, documents }
     }
 
     /// How many there are, ends included.
     pub fn len(&self) -> usize {
-        self.tokens.len() / if self.wide { 4 } else { 2 }
+        self.bytes.len() / if self.wide { 4 } else { 2 }
     }
 
     /// Whether there are none.
@@ -44,10 +44,10 @@ impl Tokens {
     /// If there is none.
     pub fn get(&self, place: usize) -> u32 {
         if self.wide {
-            let bytes = &self.tokens[4 * place..4 * place + 4];
+            let bytes = &self.bytes[4 * place..4 * place + 4];
             u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
         } else {
-            u16::from_le_bytes([self.tokens[2 * place], self.tokens[2 * place + 1]]).into()
+            u16::from_le_bytes([self.bytes[2 * place], self.bytes[2 * place + 1]]).into()
         }
     }
 

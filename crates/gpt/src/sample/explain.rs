@@ -16,6 +16,8 @@ use super::{
 pub struct Stage {
     /// `penalties`, `temperature`, `top-k`, `top-p` or `min-p`.
     pub name: &'static str,
+    /// Whether it removes tokens; the others change how probable they are.
+    pub is_cut: bool,
     /// Tokens left.
     pub kept: usize,
     /// Probability removed, of what the step before left.
@@ -86,7 +88,7 @@ impl Left {
     /// Leaves the first `count`, and returns the probability of the others.
     fn keep(&mut self, count: usize) -> f64 {
         let all: f64 = self.probabilities.iter().sum();
-        let removed = self.probabilities.drain(count..).sum::<f64>() / all;
+        let removed = 0. + self.probabilities.drain(count..).sum::<f64>() / all; // of none: 0, not -0
         self.ranked.truncate(count);
         let kept: f64 = self.probabilities.iter().sum();
         self.probabilities.iter_mut().for_each(|it| *it /= kept);
@@ -94,8 +96,8 @@ impl Left {
     }
 
     fn entropy(&self) -> f64 {
-        let term = |&p: &f64| if p > 0. { -p * p.ln() } else { 0. };
-        self.probabilities.iter().map(term).sum()
+        let term = |&p: &f64| if p > 0. { p * (1. / p).ln() } else { 0. };
+        0. + self.probabilities.iter().map(term).sum::<f64>()
     }
 }
 
@@ -107,27 +109,29 @@ pub(super) fn filtered(
 ) -> (Left, Vec<Stage>) {
     let SamplingConfig { temperature, top_k, top_p, min_p } = config;
     let mut stages = Vec::new();
-    let mut say = |name, removed, left: &Left| {
-        stages.push(Stage { name, kept: left.ranked.len(), removed, entropy: left.entropy() });
+    let mut say = |name, removed: Option<f64>, left: &Left| {
+        let is_cut = removed.is_some();
+        let (kept, removed, entropy) = (left.ranked.len(), removed.unwrap_or(0.), left.entropy());
+        stages.push(Stage { name, is_cut, kept, removed, entropy });
     };
     let mut logits = logits.to_vec();
     penalties.apply(&mut logits);
     let mut left = Left::new(&logits, 1.);
     if penalties.is_active() {
-        say("penalties", 0., &left);
+        say("penalties", None, &left);
     }
     if temperature == 0. {
         let removed = left.keep(1);
-        say("temperature", removed, &left);
+        say("temperature", Some(removed), &left);
         return (left, stages);
     }
     if temperature != 1. {
         left = Left::new(&logits, temperature);
-        say("temperature", 0., &left);
+        say("temperature", None, &left);
     }
     if top_k > 0 {
         let removed = left.keep(top_k.min(left.ranked.len()));
-        say("top-k", removed, &left);
+        say("top-k", Some(removed), &left);
     }
     if top_p < 1. {
         let mut mass = 0.;
@@ -137,12 +141,12 @@ pub(super) fn filtered(
         };
         let crossing = left.probabilities.iter().position(reaches);
         let removed = left.keep(crossing.map_or(left.ranked.len(), |at| at + 1));
-        say("top-p", removed, &left);
+        say("top-p", Some(removed), &left);
     }
     if min_p > 0. {
         let least = min_p * left.probabilities.first().copied().unwrap_or(0.);
         let removed = left.keep(left.probabilities.partition_point(|&p| p >= least));
-        say("min-p", removed, &left);
+        say("min-p", Some(removed), &left);
     }
     (left, stages)
 }

@@ -14,7 +14,7 @@ use super::{
 /// The fields `tokenizer.ggml.*` of a GGUF, as they stand there.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GgufTokenizer {
-    /// `model`: `gpt2` for byte-level BPE, `llama` for `SentencePiece`.
+    /// `model`: `gpt2` for byte-level BPE, `llama` for SentencePiece.
     pub model: String,
     /// `pre`: how text is cut before merges, of `gpt2`.
     pub pre: Option<String>,
@@ -116,12 +116,12 @@ fn byte_level(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     };
     let merges = gguf.merges.iter().enumerate().map(pair).collect::<Result<_>>()?;
     let vocabulary = gguf.vocabulary();
-    let json = scheme::byte_level_json(gguf.added(&vocabulary), cutter);
+    let json = scheme::byte_level_json(&gguf.added(&vocabulary), &cutter);
     let ignore_merges = pre.starts_with("llama");
     Ok((json, Bpe { vocabulary, merges, ignore_merges, ..Bpe::default() }))
 }
 
-/// `SentencePiece` joins the two neighbours whose union has the greatest score; as merges, all pairs whose union is a
+/// SentencePiece joins the two neighbours whose union has the greatest score; as merges, all pairs whose union is a
 /// token, the greatest score first.
 fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     ensure!(gguf.scores.len() == gguf.tokens.len(), "tokenizer.ggml.scores is missing");
@@ -132,7 +132,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
         if gguf.kind(token) != 1 || numbers[string.as_str()] != token {
             continue;
         }
-        ensure!(string.len() <= 4096, "tokenizer.ggml.tokens[{token}] has {} bytes", string.len());
+        ensure!(string.len() <= 1024, "tokenizer.ggml.tokens[{token}] has {} bytes", string.len());
         for (place, _) in string.char_indices().skip(1) {
             let (left, right) = string.split_at(place);
             if numbers.contains_key(left) && numbers.contains_key(right) {
@@ -150,7 +150,7 @@ fn sentence_piece(gguf: &GgufTokenizer) -> Result<(Value, Bpe)> {
     let unknown = unknown.map(|token| gguf.tokens[token].clone());
     let vocabulary = gguf.vocabulary();
     let prefix = gguf.add_space_prefix.unwrap_or(true);
-    let json = scheme::sentence_piece_json(gguf.added(&vocabulary), prefix);
+    let json = scheme::sentence_piece_json(&gguf.added(&vocabulary), prefix);
     let bpe = Bpe {
         vocabulary,
         merges,

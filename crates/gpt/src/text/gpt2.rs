@@ -23,7 +23,7 @@ pub(super) fn read(vocabulary: &str, merges: &str) -> Result<(Value, Bpe)> {
             bpe::pair(line).with_context(|| format!("line {} of the merges is no pair", i + 1))
         })
         .collect::<Result<_>>()?;
-    let added = vec![scheme::special(end, END_OF_TEXT)];
-    let json = scheme::byte_level_json(added, scheme::byte_level(true));
+    let added = [scheme::special(end, END_OF_TEXT)];
+    let json = scheme::byte_level_json(&added, &scheme::byte_level(true));
     Ok((json, Bpe { vocabulary, merges, ..Bpe::default() }))
 }

@@ -171,7 +171,7 @@ impl Tokenizer {
     }
 
     /// What [`Tokenizer::encode`] puts before a text, and [`Tokenizer::decode`] takes away again: a space where words are
-    /// spelled with the space before them (`SentencePiece`), else nothing.
+    /// spelled with the space before them (SentencePiece), else nothing.
     pub fn prefix(&self) -> &'static [u8] {
         match self {
             Self::Subwords(it) if it.has_prefix() => b" ",

@@ -3,7 +3,7 @@
 /// Cuts text into parts of about `size` bytes (no part is shorter but the last), each but the first of which begins with a
 /// space after an ASCII letter.
 ///
-/// Byte-level and `SentencePiece` tokenizers never join what stands before such a space with it, so the tokens of the parts
+/// Byte-level and SentencePiece tokenizers never join what stands before such a space with it, so the tokens of the parts
 /// are the tokens of the text.
 pub fn parts(text: &str, size: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::END_OF_TEXT;
 
-/// What `SentencePiece` writes for a space.
+/// What SentencePiece writes for a space.
 const SPACE: char = '\u{2581}';
 
 /// The bytes as characters that can be seen: GPT-2's alphabet. A printable byte of Latin-1 is its own character, the
@@ -28,15 +28,24 @@ static ALPHABET: LazyLock<Vec<char>> = LazyLock::new(|| {
 static BYTES: LazyLock<HashMap<char, u8>> =
     LazyLock::new(|| ALPHABET.iter().copied().zip(0..=255).collect());
 
-/// How strings of a vocabulary become bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the strings of a vocabulary are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Spelling {
+    /// Characters that stand for bytes: GPT-2 and its kin.
+    ByteLevel,
+    /// Text.
+    Text {
+        /// The character that stands for a space: SentencePiece.
+        space: Option<char>,
+        /// Whether `<0x0A>` stands for a byte.
+        byte_fallback: bool,
+    },
+}
+
+/// How strings of a vocabulary become bytes, and text comes to its tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scheme {
-    /// Characters stand for bytes: GPT-2 and its kin.
-    byte_level: bool,
-    /// The character that stands for a space: `SentencePiece`.
-    space: Option<char>,
-    /// `<0x0A>` stands for a byte.
-    byte_fallback: bool,
+    spelling: Spelling,
     /// Text gets a space before it.
     pub(super) prefix: bool,
     /// Text is changed before it is cut: to lower case, to composed characters.
@@ -57,65 +66,68 @@ impl Scheme {
             let given = model[field].as_str().unwrap_or_default();
             ensure!(given.is_empty(), "model.{field} is {given:?}, but must be left out");
         }
-        let mut scheme = Self {
-            byte_fallback: model["byte_fallback"].as_bool().unwrap_or(false),
-            ..Self::default()
-        };
+        let mut byte_fallback = model["byte_fallback"].as_bool().unwrap_or(false);
+        let (mut byte_level, mut space, mut prefix, mut changes) = (false, None, false, false);
         let decoders = components(&json["decoder"]);
         let cutters = components(&json["pre_tokenizer"]);
         let is = |part: &Value, kind: &str| part["type"] == kind;
         for part in &decoders {
             match part["type"].as_str().unwrap_or("none") {
-                "ByteLevel" => scheme.byte_level = true,
-                "ByteFallback" => scheme.byte_fallback = true,
-                "Metaspace" => scheme.space = Some(replacement(part)),
+                "ByteLevel" => byte_level = true,
+                "ByteFallback" => byte_fallback = true,
+                "Metaspace" => space = Some(replacement(part)),
                 "Replace" if part["content"] == " " => {
-                    scheme.space =
-                        part["pattern"]["String"].as_str().and_then(|it| it.chars().next());
+                    space = part["pattern"]["String"].as_str().and_then(|it| it.chars().next());
                 }
                 "Fuse" | "Strip" => {}
                 other => bail!("decoder is {other}, whose tokens do not spell the text"),
             }
         }
-        scheme.byte_level |= decoders.is_empty() && cutters.iter().any(|it| is(it, "ByteLevel"));
+        byte_level |= decoders.is_empty() && cutters.iter().any(|it| is(it, "ByteLevel"));
         for part in &cutters {
             if is(part, "Metaspace") {
-                scheme.space = Some(replacement(part));
+                space = Some(replacement(part));
                 let is_new = part.get("prepend_scheme").and_then(Value::as_str);
                 let old = part["add_prefix_space"].as_bool().unwrap_or(true);
-                scheme.prefix |= is_new.map_or(old, |it| it != "never");
+                prefix |= is_new.map_or(old, |it| it != "never");
             }
-            scheme.prefix |= is(part, "ByteLevel") && part["add_prefix_space"] == true;
+            prefix |= is(part, "ByteLevel") && part["add_prefix_space"] == true;
         }
         for part in components(&json["normalizer"]) {
-            let space = scheme.space.unwrap_or(SPACE);
+            let space = space.unwrap_or(SPACE);
             let is_space = |it: &Value| it.as_str() == Some(space.encode_utf8(&mut [0; 4]));
             if is(part, "Prepend") && is_space(&part["prepend"]) {
-                scheme.prefix = true;
+                prefix = true;
             } else if !(is(part, "Replace")
                 && part["pattern"]["String"] == " "
                 && is_space(&part["content"]))
             {
-                scheme.changes = true;
+                changes = true;
             }
         }
-        Ok(scheme)
+        let spelling =
+            if byte_level { Spelling::ByteLevel } else { Spelling::Text { space, byte_fallback } };
+        Ok(Self { spelling, prefix, changes })
     }
 
     /// The bytes that a string of the vocabulary stands for.
     pub(super) fn spell(&self, token: &str) -> Vec<u8> {
-        if self.byte_level {
-            let bytes: Option<Vec<u8>> = token.chars().map(|it| BYTES.get(&it).copied()).collect();
-            return bytes.unwrap_or_else(|| token.into()); // as Hugging Face's decoder does
-        }
-        if self.byte_fallback
+        let (space, byte_fallback) = match self.spelling {
+            Spelling::Text { space, byte_fallback } => (space, byte_fallback),
+            Spelling::ByteLevel => {
+                let bytes = token.chars().map(|it| BYTES.get(&it).copied());
+                let bytes: Option<Vec<u8>> = bytes.collect();
+                return bytes.unwrap_or_else(|| token.into()); // as Hugging Face's decoder does
+            }
+        };
+        if byte_fallback
             && let Some(digits) = token.strip_prefix("<0x").and_then(|it| it.strip_suffix('>'))
             && digits.len() == 2
             && let Ok(byte) = u8::from_str_radix(digits, 16)
         {
             return vec![byte];
         }
-        match self.space {
+        match space {
             Some(space) => token.replace(space, " ").into_bytes(),
             None => token.into(),
         }
@@ -182,7 +194,7 @@ pub(super) fn byte_level(use_regex: bool) -> Value {
 }
 
 /// A `tokenizer.json` of byte-level BPE, but for the model.
-pub(super) fn byte_level_json(added: Vec<Value>, cutter: Value) -> Value {
+pub(super) fn byte_level_json(added: &[Value], cutter: &Value) -> Value {
     json!({
         "version": "1.0",
         "added_tokens": added,
@@ -196,13 +208,13 @@ pub(super) fn bytes_json() -> Value {
     let mut vocabulary: serde_json::Map<String, Value> =
         ALPHABET.iter().zip(0u32..).map(|(it, token)| (it.to_string(), token.into())).collect();
     vocabulary.insert(END_OF_TEXT.into(), 256.into());
-    let mut json = byte_level_json(vec![special(256, END_OF_TEXT)], byte_level(false));
+    let mut json = byte_level_json(&[special(256, END_OF_TEXT)], &byte_level(false));
     json["model"] = json!({ "type": "BPE", "vocab": vocabulary, "merges": [] });
     json
 }
 
-/// A `tokenizer.json` of `SentencePiece`'s kind, but for the model: spaces as U+2581, bytes where nothing else stands for a character.
-pub(super) fn sentence_piece_json(added: Vec<Value>, prefix: bool) -> Value {
+/// A `tokenizer.json` of SentencePiece's kind, but for the model: spaces as U+2581, bytes where nothing else stands for a character.
+pub(super) fn sentence_piece_json(added: &[Value], prefix: bool) -> Value {
     let space = SPACE.to_string();
     let mut normalizers =
         vec![json!({ "type": "Replace", "pattern": { "String": " " }, "content": space })];

@@ -195,7 +195,9 @@ fn lists(name: &str) -> (Vec<String>, Vec<String>) {
     let numbered: BTreeMap<String, usize> =
         serde_json::from_value(json["model"]["vocab"].clone()).unwrap();
     let mut tokens = vec![String::new(); numbered.len()];
-    numbered.into_iter().for_each(|(string, token)| tokens[token] = string);
+    for (string, token) in numbered {
+        tokens[token] = string;
+    }
     let merges: Vec<[String; 2]> = serde_json::from_value(json["model"]["merges"].clone()).unwrap();
     (tokens, merges.iter().map(|pair| pair.join(" ")).collect())
 }

@@ -159,7 +159,9 @@ impl<T: Number> Unit<'_, T> {
             // SAFETY: no other unit has this column and head.
             unsafe { query.to.part(at..at + padded) }
         });
-        to.iter_mut().for_each(|to| to.fill(0.));
+        for to in &mut to {
+            to.fill(0.);
+        }
         let seen = places.map(|(column, _)| {
             let end = query.first + column - query.columns.start + 1;
             (band.map_or(0, |band| end.saturating_sub(band)), end)
@@ -180,21 +182,25 @@ impl<T: Number> Unit<'_, T> {
                     scores[at..at + P * LANES].copy_from_slice(products.as_flattened());
                 }
             }
-            let mut range = STRETCH..0;
+            let (mut least, mut most) = (STRETCH, 0);
             for m in 0..M {
                 let inside = |it: usize| it.clamp(base, base + STRETCH) - base;
                 let own = inside(seen[m].0)..inside(seen[m].1);
-                range = range.start.min(own.start)..range.end.max(own.end);
+                (least, most) = (least.min(own.start), most.max(own.end));
                 let shrink = soften(&mut scores[m], own, scale, &mut found[m]);
-                to[m].iter_mut().for_each(|it| *it *= shrink);
+                for it in to[m].iter_mut() {
+                    *it *= shrink;
+                }
             }
-            let values = &values[(base + range.start) * padded..][..range.len() * padded];
-            let scores = scores.each_ref().map(|it| &it[range.clone()]);
+            let values = &values[(base + least) * padded..(base + most) * padded];
+            let scores = scores.each_ref().map(|it| &it[least..most]);
             // SAFETY: by this function's contract.
             unsafe { add_values::<L, T, M>(values, scores, &mut to) };
         }
         for (to, (_, sum)) in to.into_iter().zip(found) {
-            to.iter_mut().for_each(|it| *it /= sum);
+            for it in to.iter_mut() {
+                *it /= sum;
+            }
         }
         M
     }

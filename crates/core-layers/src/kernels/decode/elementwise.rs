@@ -56,24 +56,19 @@ impl Kernel {
 
     /// `silu(g) u` with `silu(g) = g / (1 + exp(-g))`.
     pub fn swiglu(self, gates: &[f32], ups: &[f32], to: &mut [f32]) {
-        self.run(Gate { gates, ups, to, gate: |g, u| g * sigmoid(g) * u });
+        self.run(Gate { xs: gates, ups, to, of: |g, u| g * sigmoid(g) * u });
     }
 
     /// `x Phi(x)`, the error function to 1.5e-7 (Abramowitz and Stegun, 7.1.26).
     pub fn gelu(self, xs: &[f32], to: &mut [f32]) {
-        self.run(Gate {
-            gates: xs,
-            ups: xs,
-            to,
-            gate: |x, _| 0.5 * x * (1. + erf(x * FRAC_1_SQRT_2)),
-        });
+        self.run(Gate { xs, ups: xs, to, of: |x, _| 0.5 * x * (1. + erf(x * FRAC_1_SQRT_2)) });
     }
 
     /// `x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2`.
     pub fn gelu_tanh(self, xs: &[f32], to: &mut [f32]) {
-        const TWICE: f32 = 1.595_769_1; // 2 sqrt(2 / pi): (1 + tanh(u)) / 2 is the sigmoid of 2 u
+        const TWICE: f32 = 1.595_769; // 2 sqrt(2 / pi): (1 + tanh(u)) / 2 is the sigmoid of 2 u
         let gate = |x: f32, _| x * sigmoid(TWICE * (x + 0.044_715 * x * x * x));
-        self.run(Gate { gates: xs, ups: xs, to, gate });
+        self.run(Gate { xs, ups: xs, to, of: gate });
     }
 }
 
@@ -185,17 +180,17 @@ impl Task for Rotate<'_> {
 }
 
 struct Gate<'a, F> {
-    gates: &'a [f32],
+    xs: &'a [f32],
     ups: &'a [f32],
     to: &'a mut [f32],
-    gate: F,
+    of: F,
 }
 
 impl<F: Fn(f32, f32) -> f32> Task for Gate<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        for ((to, &gate), &up) in self.to.iter_mut().zip(self.gates).zip(self.ups) {
-            *to = (self.gate)(gate, up);
+        for ((to, &x), &up) in self.to.iter_mut().zip(self.xs).zip(self.ups) {
+            *to = (self.of)(x, up);
         }
     }
 }

@@ -107,6 +107,8 @@ pub(super) struct Quantise<'a> {
 
 /// Below this nothing is left of a group: its integers are zeros.
 const LEAST: f32 = 1e-30;
+/// 1.5 * 2^23: what is added to it is rounded to a whole number.
+const ROUND: f32 = 12_582_912.;
 
 impl Task for Quantise<'_> {
     #[inline(always)]
@@ -125,15 +127,21 @@ impl Task for Quantise<'_> {
             let inverse = if most > LEAST { 127. / most } else { 0. };
             let mut counted = [0i32; LANES];
             for (xs, values) in xs.iter().zip(values.as_chunks_mut::<LANES>().0) {
-                for ((x, value), counted) in xs.iter().zip(values).zip(&mut counted) {
+                let mut qs = [0i32; LANES];
+                for (q, x) in qs.iter_mut().zip(xs) {
                     // the sum's last bits are the nearest whole number, ties to even
-                    let q = (x * inverse + 12_582_912.).to_bits() as i8;
-                    *value = q;
-                    *counted += i32::from(q);
+                    let bits = (x * inverse + ROUND).to_bits();
+                    *q = bits.wrapping_sub(ROUND.to_bits()).cast_signed();
+                }
+                for (counted, q) in counted.iter_mut().zip(qs) {
+                    *counted = counted.wrapping_add(q); // not a number gives anything
+                }
+                for (value, q) in values.iter_mut().zip(qs) {
+                    *value = q as i8;
                 }
             }
             *scale = most / 127.;
-            *sum = counted.iter().sum();
+            *sum = counted.iter().fold(0, |sum, it| sum.wrapping_add(*it));
             *total = *scale * *sum as f32;
         }
     }

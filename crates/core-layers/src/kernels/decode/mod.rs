@@ -32,6 +32,7 @@ mod memory;
 mod packed;
 mod pool;
 mod portable;
+mod read;
 #[cfg(test)]
 mod tests;
 mod unpack;

@@ -26,9 +26,9 @@ const SPINS: u32 = 1000;
 const YIELDS: u32 = 200;
 /// What the caller waits for others' last units, beside as long as its own took: after that a helper has lost its core.
 const PATIENCE: Duration = Duration::from_micros(100);
-/// The caller then works alone for twice the time that it waited; for twice as long as the last time, if that was just now;
-/// never longer than this.
-const ALONE: Duration = Duration::from_millis(200);
+/// How much longer than it waited the caller then works alone: beside a core that is busy all the time it loses a tenth to one
+/// that never shares, beside one that is busy now and then it gains most of what two give.
+const ALONE: u32 = 3;
 
 type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
@@ -112,8 +112,6 @@ pub(super) struct Pool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     alone_until: Option<Instant>,
-    /// When the caller last stopped working alone, and for how long it had.
-    last: Option<(Instant, Duration)>,
 }
 
 impl Pool {
@@ -132,7 +130,7 @@ impl Pool {
             thread::Builder::new().name("decode".into()).spawn(move || shared.help()).ok()
         };
         let helpers = (1..threads).map_while(helper).collect();
-        Self { shared, helpers, alone_until: None, last: None }
+        Self { shared, helpers, alone_until: None }
     }
 
     /// Threads, the caller's included.
@@ -147,11 +145,11 @@ impl Pool {
             return;
         }
         let (shared, start) = (&*self.shared, Instant::now());
-        let work: *const Work<'_> = work;
         // SAFETY: all units of the last job are done, so no claim is valid and nobody looks at `job`; the longer lifetime is
         // not made use of, since this function returns only when all units of this job are done.
         unsafe {
-            *shared.job.get() = Some(std::mem::transmute::<*const Work<'_>, *const Work<'_>>(work));
+            let longer = std::mem::transmute::<&Work<'_>, &'static Work<'static>>(work);
+            *shared.job.get() = Some(longer);
         }
         shared.done.0.store(0, Ordering::Relaxed);
         shared.claims.0.store((units as u64) << 32, Ordering::SeqCst);
@@ -195,11 +193,7 @@ impl Pool {
         while !is_done(&self.shared) {
             thread::sleep(Duration::from_micros(50));
         }
-        let now = Instant::now();
-        let again = self.last.filter(|(end, alone)| now < *end + 4 * *alone);
-        let alone = again.map_or(2 * (now - start), |(_, alone)| 2 * alone).min(ALONE);
-        self.last = Some((now + alone, alone));
-        self.alone_until = Some(now + alone);
+        self.alone_until = Some(Instant::now() + ALONE * start.elapsed());
     }
 }
 

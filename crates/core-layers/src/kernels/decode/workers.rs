@@ -6,8 +6,9 @@ use super::{
     inputs::{Inputs, Quantise},
     level::Level,
     linear::Tiles,
-    packed::{Format, Packed},
+    packed::{Format, Packed, TILE},
     pool::{Parts, Pool},
+    read::Read,
 };
 use crate::kernels::exact::Variant;
 
@@ -29,7 +30,7 @@ pub struct Product<'a> {
     pub ys: &'a mut [f32],
 }
 
-/// Tiles of a unit, at least: claiming one takes a tenth of the time of a tile.
+/// Tiles of a unit, at least, for one column: claiming one takes a tenth of the time of a tile.
 const LEAST: usize = 2;
 /// Columns from which on small work is worth sharing.
 const MANY: usize = 4;
@@ -120,7 +121,8 @@ impl Workers {
         }
         let level = self.level;
         let tiles = products.iter().map(|it| it.weights.tiles()).sum();
-        cut(tiles, self.pool.threads(), &mut self.cuts);
+        let least = LEAST.div_ceil(columns.max(1));
+        cut(tiles, self.pool.threads(), least, &mut self.cuts);
         let parts: Vec<(&Packed, Parts<'_, f32>)> =
             products.iter_mut().map(|it| (it.weights, Parts::new(&mut *it.ys))).collect();
         let cuts = &self.cuts;
@@ -136,6 +138,18 @@ impl Workers {
                 }
                 before += tiles;
             }
+        });
+    }
+
+    /// Reads all weights of a matrix and does next to nothing with them: what [`Workers::accumulate`] can be measured against.
+    pub fn read(&mut self, weights: &Packed) {
+        let (level, lines) = (self.level, weights.lines());
+        let share = lines.len().div_ceil(8 * self.pool.threads()).next_multiple_of(128).max(128);
+        self.pool.run(lines.len().div_ceil(share), &|i| {
+            let lines = &lines[i * share..lines.len().min((i + 1) * share)];
+            let mut sums = [0.; TILE];
+            level.run(Read { lines, sums: &mut sums });
+            std::hint::black_box(sums);
         });
     }
 
@@ -167,13 +181,13 @@ fn share(pool: &mut Pool, units: usize, work: impl Fn(usize) + Sync) {
 }
 
 /// Cuts tiles into units: large ones first, so that there are few, small ones at the end, so that all threads end together.
-fn cut(tiles: usize, threads: usize, cuts: &mut Vec<usize>) {
+fn cut(tiles: usize, threads: usize, least: usize, cuts: &mut Vec<usize>) {
     cuts.clear();
     cuts.push(0);
     let mut from = 0;
     while from < tiles {
         let left = tiles - from;
-        from += if threads == 1 { tiles } else { (left / (threads + 1)).max(LEAST).min(left) };
+        from += if threads == 1 { tiles } else { (left / (threads + 1)).max(least).min(left) };
         cuts.push(from);
     }
 }
@@ -186,7 +200,7 @@ mod tests {
     fn cuts_cover_all_tiles_in_order() {
         for (tiles, threads) in [(0, 1), (1, 1), (1, 2), (18, 2), (96, 2), (1536, 2), (7, 64)] {
             let mut cuts = Vec::new();
-            cut(tiles, threads, &mut cuts);
+            cut(tiles, threads, 2, &mut cuts);
             assert_eq!((cuts[0], *cuts.last().unwrap()), (0, tiles));
             assert!(cuts.windows(2).all(|it| it[0] < it[1]));
             assert!(threads > 1 || cuts.len() <= 2);

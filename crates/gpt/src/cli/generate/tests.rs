@@ -84,7 +84,10 @@ fn an_explanation_is_a_line_a_token() {
     let (out, _) = outcome(&voice(&table, None), &["", "--explain", "--top-k", "5"]).unwrap();
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines[0].starts_with("token "), "{out}");
-    assert!(lines[1].starts_with("\"a\" ") && lines[1].contains(" top-k 5 -0.0000"), "{out}");
+    assert!(
+        lines[1].starts_with("\"a\" ") && lines[1].ends_with(" top-k 5 tokens (-0.00 %)"),
+        "{out}"
+    );
     assert!(lines[3].starts_with("\"<|endoftext|>\""), "{out}");
     assert_eq!(lines[4..], ["--- 1 (stop)", "ab"]);
 }

@@ -72,7 +72,9 @@ impl Cutting {
             }
             let start = format!("\x1b[30;48;5;{}m", COLOURS[i % COLOURS.len()]);
             let broken = safe.replace('\n', &format!("\u{21b5}\x1b[0m\n{start}")); // no line is filled to its end
-            text.push_str(&format!("{start}{broken}\x1b[0m"));
+            text += &start;
+            text += &broken;
+            text += "\x1b[0m";
         }
         text
     }
@@ -83,7 +85,7 @@ fn shown(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02X}")));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
     }
     text
 }

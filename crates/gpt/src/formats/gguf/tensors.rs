@@ -100,7 +100,7 @@ fn split(tensor: &Encoded, config: &DecoderConfig) -> Result<[(&'static str, Enc
 
 /// Rows in the order that pairs the halves of a head, of rows that pair neighbours: llama.cpp's converters of `llama`
 /// turn `[H, 2, E/2]` into `[H, E/2, 2]`, and this turns it back. Blocks stay as they are.
-fn paired_by_halves(tensor: &Encoded, heads: i64) -> Option<Encoded> {
+pub(super) fn paired_by_halves(tensor: &Encoded, heads: i64) -> Option<Encoded> {
     let heads = usize::try_from(heads).ok()?;
     let is_bias = tensor.rows() == 1;
     let rows = if is_bias { column(tensor)? } else { tensor.clone() };

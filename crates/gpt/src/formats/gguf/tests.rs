@@ -1,107 +1,16 @@
 //! Files made here, whole, wrong and hostile.
 
-use core_layers::encoded::Encoding;
+mod file;
+
+use core_layers::encoded::{Encoded, Encoding};
 use proptest::prelude::*;
 
+use self::file::{File, said, text};
 use super::*;
 use crate::{
     config::{Norm, Positions, Scaling},
-    formats::tests::{fixture, for_edits, path},
+    formats::tests::{fixture, for_edits, greatest_difference, path},
 };
-
-/// A file under construction.
-#[derive(Clone, Default)]
-struct File {
-    metadata: Vec<(String, Vec<u8>)>,
-    tensors: Vec<(String, Vec<u64>, u32, u64)>,
-    data: Vec<u8>,
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
-}
-
-fn said(kind: u32, value: &[u8]) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], value].concat()
-}
-
-impl File {
-    /// A llama of one layer, width 32, a head of 32, and 5 tokens; its weights count up.
-    fn small() -> Self {
-        let mut file = Self::default();
-        file.set("general.architecture", said(8, &text("llama")));
-        for (key, value) in [
-            ("block_count", 1u32),
-            ("context_length", 16),
-            ("embedding_length", 32),
-            ("feed_forward_length", 64),
-            ("attention.head_count", 1),
-        ] {
-            file.set(&format!("llama.{key}"), said(4, &value.to_le_bytes()));
-        }
-        file.set("llama.attention.layer_norm_rms_epsilon", said(6, &1e-5f32.to_le_bytes()));
-        for (name, rows, columns) in [
-            ("token_embd", 5, 32),
-            ("blk.0.attn_q", 32, 32),
-            ("blk.0.attn_k", 32, 32),
-            ("blk.0.attn_v", 32, 32),
-            ("blk.0.attn_output", 32, 32),
-            ("blk.0.ffn_gate", 64, 32),
-            ("blk.0.ffn_up", 64, 32),
-            ("blk.0.ffn_down", 32, 64),
-        ] {
-            file.add(
-                &format!("{name}.weight"),
-                &[columns, rows],
-                8,
-                (columns / 32 * rows * 34) as usize,
-            );
-        }
-        for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"] {
-            file.add(&format!("{name}.weight"), &[32], 0, 128);
-        }
-        file
-    }
-
-    fn set(&mut self, key: &str, value: Vec<u8>) {
-        self.metadata.retain(|(known, _)| known != key);
-        self.metadata.push((key.to_owned(), value));
-    }
-
-    fn add(&mut self, name: &str, shape: &[u64], kind: u32, bytes: usize) {
-        self.data.resize(self.data.len().next_multiple_of(32), 0);
-        self.tensors.push((name.to_owned(), shape.to_vec(), kind, self.data.len() as u64));
-        self.data.extend((0..bytes).map(|i| (i % 48) as u8));
-    }
-
-    fn tensor(&mut self, name: &str) -> &mut (String, Vec<u64>, u32, u64) {
-        self.tensors.iter_mut().find(|it| it.0 == name).unwrap()
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-        bytes.extend((self.tensors.len() as u64).to_le_bytes());
-        bytes.extend((self.metadata.len() as u64).to_le_bytes());
-        for (key, value) in &self.metadata {
-            bytes.extend(text(key));
-            bytes.extend(value);
-        }
-        for (name, shape, kind, start) in &self.tensors {
-            bytes.extend(text(name));
-            bytes.extend((shape.len() as u32).to_le_bytes());
-            bytes.extend(shape.iter().flat_map(|it| it.to_le_bytes()));
-            bytes.extend(kind.to_le_bytes());
-            bytes.extend(start.to_le_bytes());
-        }
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
-        bytes.extend(&self.data);
-        bytes
-    }
-
-    fn read(&self) -> Result<Delivered> {
-        parse(&Bytes::from(self.bytes()), "x")
-    }
-}
 
 /// The line that refuses a small file after an edit.
 fn refusal(edit: impl FnOnce(&mut File)) -> String {
@@ -137,6 +46,68 @@ fn rows_of_queries_and_keys_are_put_in_the_order_of_halves() {
     for (row, from) in [(0, 0), (1, 2), (15, 30), (16, 1), (31, 31)] {
         assert_eq!(query.row(row), value.row(from), "row {row}");
     }
+}
+
+#[test]
+fn biases_of_queries_move_with_their_rows() {
+    let bias: Vec<f32> = (0..8).map(|it| it as f32).collect();
+    let ordered = tensors::paired_by_halves(&Encoded::from_f32(1, 8, &bias), 2).unwrap();
+    assert_eq!(ordered.to_f32(), [0., 2., 1., 3., 4., 6., 5., 7.]);
+    assert!(
+        tensors::paired_by_halves(&Encoded::from_f32(1, 9, &[0.; 9]), 3).is_none(),
+        "odd heads"
+    );
+}
+
+#[test]
+fn gpt_2_s_fused_projections_are_taken_apart() {
+    let (model, mut file) = (fixture("gpt2-tied"), File::default());
+    file.set("general.architecture", said(8, &text("gpt2")));
+    let config = &model.config;
+    for (key, value) in [
+        ("block_count", config.layers),
+        ("context_length", config.context),
+        ("embedding_length", config.d_model),
+        ("feed_forward_length", config.d_ff),
+        ("attention.head_count", config.heads),
+    ] {
+        file.set(&format!("gpt2.{key}"), said(4, &(value as u32).to_le_bytes()));
+    }
+    file.set("gpt2.attention.layer_norm_epsilon", said(6, &1e-5f32.to_le_bytes()));
+    let mut add = |name: &str, parts: &[&str], end: &str| {
+        let parts: Vec<&Encoded> =
+            parts.iter().map(|it| model.weights.of(&format!("{it}.{end}"))).collect();
+        let is_vector = end == "bias" || name.ends_with("norm");
+        let (rows, columns) = (parts.iter().map(|it| it.rows()).sum::<usize>(), parts[0].columns());
+        let shape = if is_vector { vec![rows * columns] } else { vec![columns, rows] };
+        let shape: Vec<u64> = shape.into_iter().map(|it| it as u64).collect();
+        file.add(&format!("{name}.{end}"), &shape, 0, 0);
+        file.data.extend(parts.iter().flat_map(|it| it.bytes()));
+    };
+    for (name, ours) in [("token_embd", "embedding"), ("position_embd", "position")] {
+        add(name, &[ours], "weight");
+    }
+    for end in ["weight", "bias"] {
+        add("output_norm", &["norm"], end);
+        for layer in 0..2 {
+            let ours = |part: &str| format!("layers.{layer}.{part}");
+            let fused = ["query", "key", "value"].map(|it| ours(&format!("attention.{it}")));
+            add(&format!("blk.{layer}.attn_qkv"), &fused.each_ref().map(String::as_str), end);
+            for (name, part) in [
+                ("attn_norm", "attention_norm"),
+                ("attn_output", "attention.output"),
+                ("ffn_norm", "feed_forward_norm"),
+                ("ffn_up", "feed_forward.up"),
+                ("ffn_down", "feed_forward.down"),
+            ] {
+                add(&format!("blk.{layer}.{name}"), &[&ours(part)], end);
+            }
+        }
+    }
+    let read = file.read().unwrap();
+    assert_eq!((read.config.norm, read.config.positions), (Norm::LayerNorm, Positions::Learned));
+    let greatest = greatest_difference(&read, "gpt2-tied");
+    assert!(greatest < 1e-4, "{greatest}");
 }
 
 #[test]

@@ -63,11 +63,6 @@ fn a_file_that_format_version_1_wrote_still_opens() {
 }
 
 #[test]
-fn tmp_write() {
-    std::fs::write("/tmp/text.chr", Subject::new().compress(TEXT.repeat(3).as_bytes())).unwrap();
-}
-
-#[test]
 fn a_file_of_several_parts_comes_back() {
     let subject = Subject::new();
     let bytes: Vec<u8> = (0..2 * 16_384 + 1).map(|i| (i % 7 * 9) as u8).collect();

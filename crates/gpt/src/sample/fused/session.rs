@@ -81,7 +81,9 @@ impl Session for FusedSession<'_> {
             let stretch = |(i, &row)| Stretch { row, first: self.lens[row], columns: i..i + 1 };
             let stretches: Vec<Stretch> = rows.iter().enumerate().map(stretch).collect();
             self.pass.read(tokens, &stretches, &mut self.caches);
-            rows.iter().for_each(|&row| self.lens[row] += 1);
+            for &row in rows {
+                self.lens[row] += 1;
+            }
             self.pass.logits(0..rows.len(), logits);
         }
     }
