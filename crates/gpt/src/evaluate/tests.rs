@@ -22,7 +22,7 @@ fn texts(lengths: &[usize]) -> Vec<Vec<u32>> {
     lengths.iter().enumerate().map(text).collect()
 }
 
-fn of(decoder: &Decoder, texts: &Vec<Vec<u32>>, context: usize, stride: usize) -> Score {
+fn of(decoder: &Decoder, texts: &impl Documents, context: usize, stride: usize) -> Score {
     let windows = windows(&texts.lengths(), context, stride);
     score(decoder, &Tokenizer::Bytes, texts, &windows, &mut |_| {})
 }

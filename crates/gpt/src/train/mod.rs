@@ -81,26 +81,9 @@ pub fn train(
         means.add(nats, norm, config.batch_size * context);
         bytes += bytes_of(&tokens, context, &dataset.tokenizer);
         if step % config.report_every == 0 {
-            let nats = means.mean_loss();
-            let bits = nats / LN_2 * means.examples() as f64 / bytes as f64;
-            let (speed, share) = (means.rate(), means.rate() * work / peak);
-            metrics.report(
-                step,
-                &[
-                    ("train_nats_per_token", nats),
-                    ("train_bits_per_byte", bits),
-                    ("learning_rate", rate),
-                    ("gradient_norm", means.last_norm()),
-                    ("tokens_per_second", speed),
-                    ("share_of_matmul_peak", share),
-                ],
-            )?;
-            let text = format!(
-                "train {nats:.3} nats/token, {bits:.3} bits/byte{}, {speed:.0} tokens/s ({:.0} % of peak)",
-                learner.best(),
-                100. * share
-            );
-            report(Report::Text { step, text });
+            let figures = figures(&means, bytes, rate, work / peak);
+            metrics.report(step, &figures)?;
+            report(Report::Text { step, text: said(&figures, &learner.best()) });
             (means, bytes) = (Means::default(), 0);
         }
         let stopped = stop();
@@ -122,9 +105,10 @@ pub fn train(
                 ],
             )?;
             metrics.sync()?;
-            let is_best = match learner.adapts() {
-                true => state.save_merged(step, nats, &merged)?,
-                false => state.save(step, nats)?,
+            let is_best = if learner.adapts() {
+                state.save_merged(step, nats, &merged)?
+            } else {
+                state.save(step, nats)?
             };
             if is_best {
                 learner.found(bits);
@@ -138,6 +122,28 @@ pub fn train(
         }
     }
     Ok(Ending::Finished)
+}
+
+/// What is reported of the steps since the last report, in `bytes` of text; `share` is that of the peak a token a second.
+fn figures(means: &Means, bytes: usize, rate: f64, share: f64) -> [(&'static str, f64); 6] {
+    let nats = means.mean_loss();
+    [
+        ("train_nats_per_token", nats),
+        ("train_bits_per_byte", nats / LN_2 * means.examples() as f64 / bytes as f64),
+        ("learning_rate", rate),
+        ("gradient_norm", means.last_norm()),
+        ("tokens_per_second", means.rate()),
+        ("share_of_matmul_peak", means.rate() * share),
+    ]
+}
+
+/// The same in one short line.
+fn said(figures: &[(&str, f64); 6], best: &str) -> String {
+    let [nats, bits, .., speed, share] = figures.map(|it| it.1);
+    let share = 100. * share;
+    format!(
+        "train {nats:.3} nats/token, {bits:.3} bits/byte{best}, {speed:.0} tokens/s ({share:.0} % of peak)"
+    )
 }
 
 /// Tokens of a training window.
