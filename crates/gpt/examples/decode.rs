@@ -38,7 +38,7 @@ struct Args {
     what: What,
     /// The model, or the lines of a table.
     path: Option<PathBuf>,
-    /// Matrices in another encoding: int8, int4, q4_0...; as delivered without.
+    /// Matrices in another encoding: int8, int4...; as delivered without.
     #[arg(long)]
     weights: Option<String>,
     /// Threads.
@@ -85,7 +85,7 @@ impl Args {
 
     /// The model, its matrices in the encoding that was asked for.
     fn open(&self) -> Result<Delivered> {
-        let mut delivered = formats::open(self.path()?, checkpoint::Weights::default())?;
+        let mut delivered = formats::open(self.path()?, checkpoint::Weights::Ema)?;
         if let Some(name) = &self.weights {
             let encoding =
                 Encoding::of_name(name).with_context(|| format!("no encoding {name}"))?;
