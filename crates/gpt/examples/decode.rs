@@ -38,7 +38,7 @@ struct Args {
     what: What,
     /// The model, or the lines of a table.
     path: Option<PathBuf>,
-    /// Matrices in another encoding: int8, int4, q4_0...; as delivered without.
+    /// Matrices in another encoding: int8, int4...; as delivered without.
     #[arg(long)]
     weights: Option<String>,
     /// Threads.
