@@ -46,7 +46,7 @@ fn at(seconds: u64, format: &str) -> Result<String, Error> {
             field = letters.next();
         }
         let two = |it: u64| if padded { format!("{it:02}") } else { it.to_string() };
-        out.push_str(&match field {
+        let text = match field {
             Some('Y') => year.to_string(),
             Some('y') => two(year % 100),
             Some('m') => two(month),
@@ -69,7 +69,8 @@ fn at(seconds: u64, format: &str) -> Result<String, Error> {
                 let line = format!("strftime_now knows no field %{field}");
                 return Err(Error::new(ErrorKind::InvalidOperation, line));
             }
-        });
+        };
+        out.push_str(&text);
     }
     Ok(out)
 }

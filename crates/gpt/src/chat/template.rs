@@ -50,7 +50,8 @@ pub struct Template {
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Template").field("bos", &self.bos).field("eos", &self.eos).finish()
+        let mut it = f.debug_struct("Template");
+        it.field("bos", &self.bos).field("eos", &self.eos).finish_non_exhaustive()
     }
 }
 

@@ -32,7 +32,7 @@ fn template(name: &str) -> Template {
     Template::new(&fixtures().templates[name], "<s>", "</s>").unwrap()
 }
 
-/// Bytes, a few merges, and the special tokens of `ChatML` and LLaMA.
+/// Bytes, a few merges, and the special tokens of `ChatML`.
 fn tokenizer() -> Tokenizer {
     let made = Tokenizer::train(["hello hello user user"].into_iter(), 270).unwrap();
     let mut json: serde_json::Value = serde_json::from_str(&made.to_hugging_face()).unwrap();

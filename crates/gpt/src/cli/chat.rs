@@ -152,7 +152,9 @@ fn is_closed(error: &anyhow::Error) -> bool {
 impl Terminal<'_> {
     /// What was typed: lines joined where they end in a backslash. None at the end.
     fn line(&mut self) -> Option<Result<String>> {
-        self.interrupt.iter().for_each(|it| it.end_at_next());
+        if let Some(it) = self.interrupt {
+            it.end_at_next();
+        }
         let mut text = String::new();
         loop {
             if self.is_watched {
@@ -204,7 +206,7 @@ impl Talk<'_> {
             ("help", "") => writeln!(terminal.notes, "{HELP}")?,
             ("reset", "") => self.conversation.reset(),
             ("system", _) => {
-                self.conversation.system = Some(rest.to_owned()).filter(|it| !it.is_empty())
+                self.conversation.system = Some(rest.to_owned()).filter(|it| !it.is_empty());
             }
             ("history", "") => {
                 for message in self.conversation.messages() {
@@ -262,7 +264,9 @@ impl Talk<'_> {
             )?;
         }
         let (out, interrupt) = (&mut *terminal.out, terminal.interrupt);
-        interrupt.iter().for_each(|it| it.allow());
+        if let Some(it) = interrupt {
+            it.allow();
+        }
         // the space before the first word of tokenizers that spell words so is no part of an answer
         let prefix = std::str::from_utf8(self.writer.tokenizer.prefix()).unwrap_or_default();
         let (mut failure, mut begun) = (None, false);

@@ -112,7 +112,7 @@ impl WriteArgs {
                 ControlFlow::Continue(())
             }
         };
-        let written = writer.write(&mut memory, &[tokens.clone()], listener)?;
+        let written = writer.write(&mut memory, std::slice::from_ref(&tokens), listener)?;
         if let Some(error) = failure {
             return Err(error.into());
         }

@@ -77,7 +77,7 @@ impl Left {
     fn new(logits: &[f32], temperature: f64) -> Self {
         let mut ranked: Vec<Ranked> = logits.iter().map(|it| it + 0.).zip(0..).collect();
         ranked.retain(|it| it.0 > f32::NEG_INFINITY);
-        ranked.sort_by(by_rank);
+        ranked.sort_by(|a, b| by_rank(*a, *b));
         let greatest = ranked.first().map_or(0., |it| f64::from(it.0));
         let weigh = |it: &Ranked| ((f64::from(it.0) - greatest) / temperature).exp();
         let mut left = Self { probabilities: ranked.iter().map(weigh).collect(), ranked };

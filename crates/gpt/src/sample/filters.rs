@@ -150,7 +150,7 @@ impl Filters {
         while high - low > 1 {
             let middle = low + ((high - low) / 4).max(1); // few are left, as a rule
             let open = &mut candidates[low..high];
-            open.select_nth_unstable_by(middle - low, |a, b| by_rank(&a.ranked, &b.ranked));
+            open.select_nth_unstable_by(middle - low, |a, b| by_rank(a.ranked, b.ranked));
             let more: f64 = open[..middle - low].iter().map(|it| f64::from(it.weight)).sum();
             if mass + more >= top_p {
                 high = middle;

@@ -91,7 +91,9 @@ mod tests {
 
     fn after(config: &GenerationConfig, prompt: &[u32], written: &[u32]) -> [f32; 4] {
         let mut penalties = Penalties::new(config, prompt);
-        written.iter().for_each(|&token| penalties.push(token));
+        for &token in written {
+            penalties.push(token);
+        }
         let mut logits = [2., -2., 0.5, 1.];
         penalties.apply(&mut logits);
         logits

@@ -14,7 +14,7 @@ const LANES: usize = 8;
 pub(super) type Ranked = (f32, u32);
 
 /// Which of two tokens is ranked first.
-pub(super) fn by_rank(a: &Ranked, b: &Ranked) -> std::cmp::Ordering {
+pub(super) fn by_rank(a: Ranked, b: Ranked) -> std::cmp::Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
@@ -102,10 +102,10 @@ impl Ranking {
         }
         self.at_least(logits, threshold, out);
         if (1..out.len()).contains(&count) {
-            out.select_nth_unstable_by(count - 1, by_rank);
+            out.select_nth_unstable_by(count - 1, |a, b| by_rank(*a, *b));
         }
         out.truncate(count);
-        out.sort_unstable_by(by_rank);
+        out.sort_unstable_by(|a, b| by_rank(*a, *b));
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
 
     fn ranked(logits: &[f32]) -> Vec<Ranked> {
         let mut all: Vec<Ranked> = logits.iter().copied().zip(0..).collect();
-        all.sort_by(by_rank);
+        all.sort_by(|a, b| by_rank(*a, *b));
         all
     }
 
@@ -136,7 +136,7 @@ mod tests {
             ranking.likeliest(&logits, count, &mut found);
             prop_assert_eq!(&found[..], &all[..count.min(logits.len())]);
             ranking.at_least(&logits, 3., &mut found);
-            found.sort_by(by_rank);
+            found.sort_by(|a, b| by_rank(*a, *b));
             let wanted: Vec<Ranked> = all.into_iter().filter(|it| it.0 >= 3.).collect();
             prop_assert_eq!(found, wanted);
         }

@@ -35,7 +35,9 @@ fn chi_squared(
         for (text, probability) in cells {
             let mut logits = table.logits(&[prompt, text.as_slice()].concat());
             let mut penalties = Penalties::new(config, prompt);
-            text.iter().for_each(|&token| penalties.push(token));
+            for &token in &text {
+                penalties.push(token);
+            }
             penalties.apply(&mut logits);
             let mut distribution = Distribution::default();
             Filters::new(config.sampling()).apply(&logits, &mut distribution).unwrap();
