@@ -36,7 +36,7 @@ pub(crate) fn norm(
     epsilon: f64,
 ) -> Result<Tensor, TorchError> {
     assert!(takes(xs, ws, bs), "inputs, weights and biases fit");
-    let biases = bs.map_or(std::ptr::null(), |it| it.as_ptr());
+    let biases = bs.map_or(std::ptr::null(), Tensor::as_ptr);
     let mut out = std::ptr::null_mut();
     // SAFETY: live tensors, or null, whose kinds and shapes were checked; `from_ptr` takes the tensor that the shim made.
     unsafe {

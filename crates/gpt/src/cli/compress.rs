@@ -117,7 +117,9 @@ pub(super) fn run(args: &CompressArgs) -> Result<()> {
         println!("{name:<24} {size:>10} bytes  {:.4} bits per byte", bits(size));
     };
     line(&args.out.display(), file.len());
-    rivals.iter().for_each(|(name, size)| line(name, *size));
+    for (name, size) in &rivals {
+        line(name, *size);
+    }
     println!(
         "{:<24} {:>10} bytes  {}",
         name,

@@ -28,8 +28,8 @@ pub const PRESETS: [&str; 19] = [
 /// The preset of that name.
 pub fn preset(name: &str) -> Option<DecoderConfig> {
     Some(match name {
-        "book-gpt2" => book(gpt2(6, 384, 6)),
-        "book-llama" => DecoderConfig { kv_heads: 2, tied: true, ..book(llama(6, 384, 6)) },
+        "book-gpt2" => book(&gpt2(6, 384, 6)),
+        "book-llama" => DecoderConfig { kv_heads: 2, tied: true, ..book(&llama(6, 384, 6)) },
         "gpt2" => gpt2(12, 768, 12),
         "gpt2-medium" => gpt2(24, 1024, 16),
         "gpt2-large" => gpt2(36, 1280, 20),
@@ -119,8 +119,8 @@ fn smollm2() -> DecoderConfig {
 }
 
 /// The same layers for a book: 256 tokens of 8,192.
-fn book(config: DecoderConfig) -> DecoderConfig {
-    DecoderConfig { vocabulary: 8192, context: 256, start: 0, ..config }
+fn book(config: &DecoderConfig) -> DecoderConfig {
+    DecoderConfig { vocabulary: 8192, context: 256, start: 0, ..config.clone() }
 }
 
 #[cfg(test)]

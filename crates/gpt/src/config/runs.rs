@@ -30,14 +30,14 @@ pub const RUNS: [&str; 12] = [
 pub fn run(name: &str) -> Option<Run> {
     match name {
         "demo" => demo(),
-        "book-gpt2" | "book-llama" => Some(book(preset(name)?)),
+        "book-gpt2" | "book-llama" => Some(book(&preset(name)?)),
         "char-small" => char_small(),
         "char" => char(),
-        "gpt2" => Some(large(preset("gpt2")?, NANO_GPT)),
-        "gpt2-fineweb" => Some(large(preset("gpt2")?, LLM_C)),
-        "gpt2-edu" => Some(large(preset("gpt2")?, BUILD_NANO_GPT)),
-        "gpt3-small" => Some(large(preset("gpt3-small")?, GPT_3)),
-        "llama-7b" => Some(large(preset("llama-7b")?, LLAMA)),
+        "gpt2" => Some(large(preset("gpt2")?, &NANO_GPT)),
+        "gpt2-fineweb" => Some(large(preset("gpt2")?, &LLM_C)),
+        "gpt2-edu" => Some(large(preset("gpt2")?, &BUILD_NANO_GPT)),
+        "gpt3-small" => Some(large(preset("gpt3-small")?, &GPT_3)),
+        "llama-7b" => Some(large(preset("llama-7b")?, &LLAMA)),
         "smollm2-135m" => smollm2(),
         "finetune" => Some(finetune(preset("gpt2")?)),
         _ => None,
@@ -99,9 +99,9 @@ fn demo() -> Option<Run> {
 }
 
 /// Some ten million parameters on a book, an hour on one core: the same for two architectures.
-fn book(model: DecoderConfig) -> Run {
+fn book(model: &DecoderConfig) -> Run {
     Run {
-        model: DecoderConfig { dropout: 0.1, ..model },
+        model: DecoderConfig { dropout: 0.1, ..model.clone() },
         data: DataConfig { tokenizer: "bpe:4096".into(), ..DataConfig::default() },
         train: TrainConfig {
             batch_size: 12,
@@ -198,7 +198,7 @@ const LLAMA: Recipe = Recipe {
 };
 
 /// A model of others by a recipe of others; `--data` says on what.
-fn large(model: DecoderConfig, recipe: Recipe) -> Run {
+fn large(model: DecoderConfig, recipe: &Recipe) -> Run {
     let batch_size = (recipe.tokens / model.context) as usize;
     let decay = Decay::Cosine { floor: recipe.floor };
     Run {
@@ -228,7 +228,7 @@ fn smollm2() -> Option<Run> {
         learning_rate: 3e-3,
         floor: 0.,
     };
-    let mut run = large(model, recipe);
+    let mut run = large(model, &recipe);
     run.train.weight_decay = 0.01;
     run.train.schedule.decay = Decay::Wsd { fraction: 400_000. / 1_998_000. };
     Some(run)

@@ -29,7 +29,7 @@ impl Batch {
         let mut tokens = vec![0i64; windows.len() * (time + 1)];
         let mut counts = vec![0f32; windows.len() * time];
         for (row, it) in windows.iter().enumerate() {
-            let place = &mut tokens[row * (time + 1)..][..it.to - it.start + 1];
+            let place = &mut tokens[row * (time + 1)..][..=it.to - it.start];
             let read = match it.start.checked_sub(1) {
                 Some(before) => documents.read(it.document, before..it.to),
                 None => [vec![start], documents.read(it.document, 0..it.to)].concat(),

@@ -38,6 +38,9 @@ use self::{
 };
 use crate::config::{DecoderConfig, Positions};
 
+/// What the heads of a layer find among what was read before.
+type Kept<'a> = &'a mut dyn FnMut(usize, &Heads) -> Tensor;
+
 /// The decoder.
 #[derive(Debug)]
 pub struct Decoder {
@@ -203,7 +206,7 @@ impl Decoder {
         embedded: &Tensor,
         positions: &Tensor,
         train: bool,
-        mut kept: Option<&mut dyn FnMut(usize, &Heads) -> Tensor>,
+        mut kept: Option<Kept<'_>>,
         see: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
         let turn = self.rotations.as_ref().map(|it| it.at(positions));
@@ -214,16 +217,13 @@ impl Decoder {
         let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
         for (layer, block) in self.blocks.iter().enumerate() {
             see(layer, &xs);
-            xs = match &mut kept {
-                Some(kept) => {
-                    let mut of_layer = |heads: &Heads| kept(layer, heads);
-                    block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
-                }
-                None => {
-                    let band = self.config.attention.band(layer as i64);
-                    let attend = band.map_or(Attend::Causal, Attend::Band);
-                    block.forward(&xs, turn.as_ref(), train, attend)
-                }
+            xs = if let Some(kept) = &mut kept {
+                let mut of_layer = |heads: &Heads| kept(layer, heads);
+                block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
+            } else {
+                let band = self.config.attention.band(layer as i64);
+                let attend = band.map_or(Attend::Causal, Attend::Band);
+                block.forward(&xs, turn.as_ref(), train, attend)
             };
         }
         see(self.blocks.len(), &xs);

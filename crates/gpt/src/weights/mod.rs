@@ -84,7 +84,7 @@ impl Weights {
 
 /// Whether a weight is a vector: a bias, or a norm's.
 pub(crate) fn is_vector(name: &str) -> bool {
-    name.ends_with(".bias") || name.ends_with("norm.weight")
+    name.rsplit('.').next() == Some("bias") || name.ends_with("norm.weight")
 }
 
 /// The names of all weights of a configuration, with rows and columns; a vector is one row.

@@ -67,7 +67,7 @@ impl Function for GeluTanh {
     #[inline(always)]
     fn of<V: Vector>(self, x: V) -> V {
         let cubic = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
-        x.mul(maths::sigmoid(cubic.mul(V::splat(1.595_769_1)))) // 2 sqrt(2 / pi)
+        x.mul(maths::sigmoid(cubic.mul(V::splat(1.595_769)))) // 2 sqrt(2 / pi)
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn parse(bytes: &Bytes, name: &str) -> Result<Delivered> {
     let fields = config::Fields(&gguf.metadata);
     let config = config::read(&gguf)?;
     let weights = tensors::weights(&gguf, &config)?;
-    let text = text::read(&fields, &config)?;
+    let text = text::read(fields, &config)?;
     let name = fields.text("general.name")?.unwrap_or(name).to_owned();
     Ok(Delivered {
         name,

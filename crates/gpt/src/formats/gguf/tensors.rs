@@ -31,7 +31,7 @@ pub(super) fn weights(gguf: &Gguf<'_>, config: &DecoderConfig) -> Result<Weights
         }
         let ours = ours(name);
         let turned = matches!(config.positions, Positions::Rope { .. });
-        let tensor = match ours.as_deref().map(|it| it.rsplitn(3, '.').nth(1).unwrap_or_default()) {
+        let tensor = match ours.as_deref().map(|it| it.rsplit('.').nth(1).unwrap_or_default()) {
             Some("query") if turned => paired_by_halves(tensor, config.heads),
             Some("key") if turned => paired_by_halves(tensor, config.kv_heads),
             _ => Some(tensor.clone()),

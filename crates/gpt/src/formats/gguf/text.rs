@@ -27,7 +27,7 @@ pub(super) fn start(fields: Fields<'_>, vocabulary: i64) -> Result<u32> {
 }
 
 /// What the metadata says of text; a file without tokens is read as bytes.
-pub(super) fn read(fields: &Fields<'_>, config: &DecoderConfig) -> Result<Text> {
+pub(super) fn read(fields: Fields<'_>, config: &DecoderConfig) -> Result<Text> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let text = |it| if let Value::Text(text) = it { Some(text.to_owned()) } else { None };
     let model = fields.text(&key("model"))?.unwrap_or_default();

@@ -26,14 +26,14 @@ impl Linear {
     /// Several maps of one input, their outputs one after the other.
     fn new(weights: &Weights, names: &[String], has_biases: bool) -> Self {
         let parts = names.iter().map(|name| weights.of(&format!("{name}.weight")));
-        let mut linear = Self::of(parts.collect());
+        let mut linear = Self::of(&parts.collect::<Vec<_>>());
         for name in names.iter().filter(|_| has_biases) {
             linear.bias.extend(weights.of(&format!("{name}.bias")).to_f32());
         }
         linear
     }
 
-    fn of(parts: Vec<&Encoded>) -> Self {
+    fn of(parts: &[&Encoded]) -> Self {
         let inputs = parts[0].columns();
         let outs = parts.iter().map(|part| part.rows()).sum();
         let mut rows = parts.iter().flat_map(|part| (0..part.rows()).map(move |row| (*part, row)));
