@@ -37,9 +37,9 @@ fn train<'a>(data: &'a Path, out: &'a Path, more: &'a str) -> Vec<&'a str> {
 
 /// A text that repeats itself with changes, long enough for three splits.
 fn prose() -> String {
-    (0..400)
-        .map(|i| format!("The {i}th day was like day {}, and so was the night.\n", i / 3))
-        .collect()
+    let days =
+        (0..400).map(|i| format!("The {i}th day was like day {}, and so was the night.", i / 3));
+    days.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) fn tiny() -> DecoderConfig {
 
 /// A run over a file of text that `place` gets, in bytes.
 fn run(place: &Path) -> Result<Run> {
-    let text: String = (0..400).map(|i| format!("line {} of {}\n", i * i % 97, i % 7)).collect();
+    let lines = (0..400).map(|i| format!("line {} of {}", i * i % 97, i % 7));
+    let text = lines.collect::<Vec<_>>().join("\n");
     let path = place.join("text.txt");
     fs::write(&path, text)?;
     Ok(Run {

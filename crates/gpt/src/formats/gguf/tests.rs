@@ -209,8 +209,9 @@ fn divisors_of_llama_3_become_its_scaling() {
 
 #[test]
 fn lies_about_sizes_and_places_are_refused() {
+    type Lie<'a> = (&'a dyn Fn(&mut File), &'a str);
     let name = "blk.0.attn_q.weight";
-    let cases: [(&dyn Fn(&mut File), &str); 9] = [
+    let cases: [Lie<'_>; 9] = [
         (
             &|file| file.tensor(name).3 = 1 << 40,
             ": goes from 1099511627776 over 1088 bytes, the file has ",

@@ -65,7 +65,7 @@ fn a_file_that_format_version_1_wrote_still_opens() {
 #[test]
 fn a_file_of_several_parts_comes_back() {
     let subject = Subject::new();
-    let bytes: Vec<u8> = (0..2 * 16_384 + 1).map(|i| (i % 7 * 9) as u8).collect();
+    let bytes: Vec<u8> = (0..=2 * 16_384).map(|i| (i % 7 * 9) as u8).collect();
     let file = subject.compress(&bytes);
     assert_eq!(subject.codec().decompress(&file, &|_| {}).unwrap().1, bytes);
 }

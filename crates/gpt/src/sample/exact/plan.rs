@@ -153,7 +153,7 @@ impl Plan {
             rotations,
             layers: (0..config.layers).map(layer).collect(),
             norm: Scale::new(weights, "norm", config),
-            head: Linear::of(vec![weights.of(head)]),
+            head: Linear::of(&[weights.of(head)]),
         }
     }
 }
