@@ -254,11 +254,12 @@ fn table(args: &Args) -> Result<()> {
         let (decode, prefill) = ("decode_tokens_per_second", "prefill_tokens_per_second");
         let rate = of(lines, decode) * of(lines, "bytes_a_token");
         let share = memory.map_or(f64::NAN, |(_, it)| 100. * rate / of(it, "bytes_per_second"));
+        let read =
+            if rate.is_nan() { " | ".into() } else { format!("{:.1} | {share:.0} %", rate / 1e9) };
         println!(
-            "| {engine} {weights} | {threads} | {:.0} | {:.2} | {:.1} | {share:.0} % | {:.0} | {:.2} |",
+            "| {engine} {weights} | {threads} | {:.0} | {:.2} | {read} | {:.0} | {:.2} |",
             of(lines, decode),
             ratio(decode),
-            rate / 1e9,
             of(lines, prefill),
             ratio(prefill)
         );
