@@ -7,7 +7,7 @@
 //! (with VNNI), AVX2 and portable code give equal sums of integers and differ in the rounding of floats.
 //!
 //! Everything here is safe to call: lengths are checked once a call, and [`Workers`] exist only for a
-//! [`Variant`] that the processor has.
+//! [`Variant`](super::exact::Variant) that the processor has.
 #![expect(
     unsafe_code,
     reason = "vector intrinsics, threads that share a slice, and loops whose bounds were checked before them"
