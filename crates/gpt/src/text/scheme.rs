@@ -154,7 +154,8 @@ pub(super) fn without_prefix(mut json: Value) -> Value {
     if is_prepend(&json["normalizer"]) {
         json["normalizer"] = Value::Null;
     }
-    if let Some(list) = json["normalizer"]["normalizers"].as_array_mut() {
+    let list = json["normalizer"].get_mut("normalizers").and_then(Value::as_array_mut);
+    if let Some(list) = list {
         list.retain(|part| !is_prepend(part));
     }
     let cutter = &mut json["pre_tokenizer"];
