@@ -324,6 +324,17 @@ fn what_is_no_tokenizer_is_refused_in_one_line() -> Result<()> {
     assert!(refused(&|it| it["model"]["end_of_word_suffix"] = "</w>".into()).contains("left out"));
     assert!(refused(&|it| it["decoder"]["type"] = "WordPiece".into()).contains("do not spell"));
     assert!(refused(&|it| it["end_of_text"] = 400.into()).contains("cannot end a text"));
+    for part in [
+        r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#,
+        r#"{"type":"Prepend","prepend":""}"#,
+        r#"{"type":"Replace","pattern":{"Regex":"a*"},"content":"x"}"#,
+    ] {
+        let part: Value = serde_json::from_str(part)?;
+        assert!(refused(&|it| it["normalizer"] = part.clone()).starts_with("normalizer "));
+    }
+    let fixed: Value = serde_json::from_str(r#"{"type":"FixedLength","length":0}"#)?;
+    let line = refused(&|it| it["pre_tokenizer"] = fixed.clone());
+    assert_eq!(line, "pre_tokenizer is FixedLength, which is not supported");
     assert_eq!(refusal(&Value::Array(vec![])), "is no JSON object");
     assert!(Tokenizer::from_json("{").unwrap_err().to_string().starts_with("is no JSON"));
     Ok(())
