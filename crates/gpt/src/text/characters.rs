@@ -92,3 +92,31 @@ impl Characters {
         .to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Result;
+
+    use super::super::Tokenizer;
+
+    #[test]
+    fn characters_are_numbered_in_order_and_others_are_refused() -> Result<()> {
+        let tokenizer = Tokenizer::characters(["ban\u{e9}", "a\nb"]);
+        assert_eq!(tokenizer.vocabulary(), 6);
+        assert_eq!(tokenizer.try_encode("\nabn\u{e9}")?, [0, 1, 2, 3, 4]);
+        assert_eq!((tokenizer.end_of_text(), tokenizer.bytes(5)), (5, Vec::new()));
+        assert_eq!(tokenizer.decode(&[4, 5, 1]), "\u{e9}a");
+        let line = tokenizer.try_encode("nab\u{fc}").unwrap_err().to_string();
+        assert_eq!(
+            line,
+            "the character '\u{fc}' (U+00FC) is none of the 5 that the tokenizer knows"
+        );
+        assert!(tokenizer.encode_bytes(b"\xFF").is_err());
+        for wrong in
+            [r#"{"chainrule":"characters"}"#, r#"{"chainrule":"characters","characters":"ba"}"#]
+        {
+            assert!(Tokenizer::from_json(wrong).is_err());
+        }
+        Ok(())
+    }
+}

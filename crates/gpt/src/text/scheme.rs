@@ -28,6 +28,35 @@ static ALPHABET: LazyLock<Vec<char>> = LazyLock::new(|| {
 static BYTES: LazyLock<HashMap<char, u8>> =
     LazyLock::new(|| ALPHABET.iter().copied().zip(0..=255).collect());
 
+/// What may be done to text before it is cut.
+const NORMALIZERS: [&str; 11] = [
+    "Prepend",
+    "Replace",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "Lowercase",
+    "Strip",
+    "StripAccents",
+    "Nmt",
+    "BertNormalizer",
+];
+
+/// What may cut text before merges.
+const CUTTERS: [&str; 10] = [
+    "ByteLevel",
+    "Metaspace",
+    "Digits",
+    "Split",
+    "Punctuation",
+    "Whitespace",
+    "WhitespaceSplit",
+    "BertPreTokenizer",
+    "CharDelimiterSplit",
+    "UnicodeScripts",
+];
+
 /// What the strings of a vocabulary are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Spelling {
@@ -85,6 +114,8 @@ impl Scheme {
         }
         byte_level |= decoders.is_empty() && cutters.iter().any(|it| is(it, "ByteLevel"));
         for part in &cutters {
+            let kind = part["type"].as_str().unwrap_or("none");
+            ensure!(CUTTERS.contains(&kind), "pre_tokenizer is {kind}, which is not supported");
             if is(part, "Metaspace") {
                 space = Some(replacement(part));
                 let is_new = part.get("prepend_scheme").and_then(Value::as_str);
@@ -94,6 +125,7 @@ impl Scheme {
             prefix |= is(part, "ByteLevel") && part["add_prefix_space"] == true;
         }
         for part in components(&json["normalizer"]) {
+            ensure_sound(part)?;
             let space = space.unwrap_or(SPACE);
             let is_space = |it: &Value| it.as_str() == Some(space.encode_utf8(&mut [0; 4]));
             if is(part, "Prepend") && is_space(&part["prepend"]) {
@@ -134,6 +166,23 @@ impl Scheme {
     }
 }
 
+/// Refuses a normaliser that the library cannot carry out on every text: it panics over an empty match.
+fn ensure_sound(part: &Value) -> Result<()> {
+    let kind = part["type"].as_str().unwrap_or("none");
+    let text = match kind {
+        "Prepend" => &part["prepend"],
+        "Replace" => &part["pattern"]["String"],
+        _ => &part["type"],
+    };
+    ensure!(NORMALIZERS.contains(&kind), "normalizer is {kind}, which is not supported");
+    let holds = text.as_str().is_some_and(|it| !it.is_empty());
+    ensure!(
+        holds,
+        "normalizer {kind} must have a text that is not empty, and no regular expression"
+    );
+    Ok(())
+}
+
 /// The parts of a sequence, or the one part that stands alone; none where there is nothing.
 fn components(part: &Value) -> Vec<&Value> {
     if part["type"] != "Sequence" {
@@ -154,7 +203,8 @@ pub(super) fn without_prefix(mut json: Value) -> Value {
     if is_prepend(&json["normalizer"]) {
         json["normalizer"] = Value::Null;
     }
-    if let Some(list) = json["normalizer"]["normalizers"].as_array_mut() {
+    let list = json["normalizer"].get_mut("normalizers").and_then(Value::as_array_mut);
+    if let Some(list) = list {
         list.retain(|part| !is_prepend(part));
     }
     let cutter = &mut json["pre_tokenizer"];

@@ -82,6 +82,19 @@ fn the_bytes_of_a_texts_tokens_are_the_text() -> Result<()> {
 }
 
 #[test]
+fn exact_bytes_take_whole_words_without_a_space_before_the_text() -> Result<()> {
+    for (name, _) in FIXTURES {
+        let (tokenizer, text) = (fixture(name), "the lady and her father");
+        let exact = tokenizer.encode_bytes(text.as_bytes())?;
+        assert!(exact.len() < text.len() * 2 / 3, "{name}: {exact:?}");
+        let rest = " and her father";
+        let whole = tokenizer.encode(text);
+        assert!(whole.ends_with(&tokenizer.encode_bytes(rest.as_bytes())?), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
 fn every_byte_has_a_token_that_spells_it() -> Result<()> {
     for tokenizer in FIXTURES.map(|(name, _)| fixture(name)).into_iter().chain([Tokenizer::Bytes]) {
         for byte in 0..=255u8 {
@@ -150,24 +163,6 @@ fn special_tokens_have_names() {
     let text = "<|im_start|>user";
     assert_eq!(spelled(&tokenizer, &tokenizer.encode_special(text)), b"user");
     assert_eq!(spelled(&tokenizer, &tokenizer.encode(text)), text.as_bytes());
-}
-
-#[test]
-fn characters_are_numbered_in_order_and_others_are_refused() -> Result<()> {
-    let tokenizer = Tokenizer::characters(["ban\u{e9}", "a\nb"]);
-    assert_eq!(tokenizer.vocabulary(), 6);
-    assert_eq!(tokenizer.try_encode("\nabn\u{e9}")?, [0, 1, 2, 3, 4]);
-    assert_eq!((tokenizer.end_of_text(), tokenizer.bytes(5)), (5, Vec::new()));
-    assert_eq!(tokenizer.decode(&[4, 5, 1]), "\u{e9}a");
-    let line = tokenizer.try_encode("nab\u{fc}").unwrap_err().to_string();
-    assert_eq!(line, "the character '\u{fc}' (U+00FC) is none of the 5 that the tokenizer knows");
-    assert!(tokenizer.encode_bytes(b"\xFF").is_err());
-    for wrong in
-        [r#"{"chainrule":"characters"}"#, r#"{"chainrule":"characters","characters":"ba"}"#]
-    {
-        assert!(Tokenizer::from_json(wrong).is_err());
-    }
-    Ok(())
 }
 
 #[test]
@@ -329,6 +324,17 @@ fn what_is_no_tokenizer_is_refused_in_one_line() -> Result<()> {
     assert!(refused(&|it| it["model"]["end_of_word_suffix"] = "</w>".into()).contains("left out"));
     assert!(refused(&|it| it["decoder"]["type"] = "WordPiece".into()).contains("do not spell"));
     assert!(refused(&|it| it["end_of_text"] = 400.into()).contains("cannot end a text"));
+    for part in [
+        r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#,
+        r#"{"type":"Prepend","prepend":""}"#,
+        r#"{"type":"Replace","pattern":{"Regex":"a*"},"content":"x"}"#,
+    ] {
+        let part: Value = serde_json::from_str(part)?;
+        assert!(refused(&|it| it["normalizer"] = part.clone()).starts_with("normalizer "));
+    }
+    let fixed: Value = serde_json::from_str(r#"{"type":"FixedLength","length":0}"#)?;
+    let line = refused(&|it| it["pre_tokenizer"] = fixed.clone());
+    assert_eq!(line, "pre_tokenizer is FixedLength, which is not supported");
     assert_eq!(refusal(&Value::Array(vec![])), "is no JSON object");
     assert!(Tokenizer::from_json("{").unwrap_err().to_string().starts_with("is no JSON"));
     Ok(())
