@@ -231,6 +231,10 @@ fn a_damaged_model_is_refused_in_one_line() {
     assert!(fail(&["info", text(&bad)], 1).contains("bad.gguf"));
     let line = fail(&["generate", text(&folder.path().join("none")), "the"], 1);
     assert!(line.contains("none"), "{line}");
+    for verb in ["generate", "evaluate"] {
+        let line = fail(&[verb, &delivered("gpt2-tied"), "the"], 1);
+        assert!(line.contains("bytes need 257 tokens"), "a model without a tokenizer: {line}");
+    }
 }
 
 #[test]

@@ -102,6 +102,7 @@ impl Trained {
 
     fn delivered(path: &Path, weights: Weights, device: Device) -> Result<Self> {
         let delivered = formats::open(path, weights)?;
+        delivered.ensure_text()?;
         let decoder = Decoder::load(&delivered.config, &delivered.weights, device)
             .with_context(|| path.display().to_string())?;
         let (name, tokenizer) = (delivered.name, delivered.tokenizer);

@@ -76,6 +76,7 @@ impl VoiceArgs {
 
     fn open(&self, path: &Path, context: Option<usize>) -> Result<Opened> {
         let delivered = formats::open(path, self.weights)?;
+        delivered.ensure_text()?;
         let engine = sample::engine(&delivered, self.engine, self.threads(), context)?;
         Ok((delivered, engine))
     }

@@ -13,7 +13,6 @@ mod gpt2;
 mod open;
 mod parts;
 mod scheme;
-mod stream;
 mod subwords;
 #[cfg(test)]
 mod tests;
@@ -27,7 +26,6 @@ use core_layers::checkpoint::{hex, sha256};
 pub use characters::Characters;
 pub use gguf::GgufTokenizer;
 pub use parts::parts;
-pub use stream::Stream;
 pub use subwords::Subwords;
 
 /// The name of the token that ends a text in tokenizers that are made here.

@@ -340,32 +340,8 @@ fn what_is_no_tokenizer_is_refused_in_one_line() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn whole_characters_come_as_soon_as_their_last_byte() {
-    let mut stream = Stream::new(&Tokenizer::Bytes);
-    let text = "a\u{e9}\u{1f680}";
-    let pieces: Vec<String> = text.bytes().map(|byte| stream.push(byte.into())).collect();
-    assert_eq!(pieces, ["a", "", "\u{e9}", "", "", "", "\u{1f680}"]);
-    assert_eq!(stream.push(256), "", "a special token is no text");
-    assert_eq!((stream.push(0xE2), stream.is_waiting()), (String::new(), true));
-    assert_eq!(stream.push(b'x'.into()), "\u{fffd}x");
-    assert_eq!(stream.push(0xF0), "");
-    assert_eq!(stream.finish(), "\u{fffd}");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn a_stream_is_the_lossy_text_whatever_the_bytes(
-        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), 0x80..0xF8u8], 0..40),
-        cut in 1..5usize,
-    ) {
-        let mut stream = Stream::new(&Tokenizer::Bytes);
-        let mut text: String = bytes.chunks(cut).map(|it| stream.push_bytes(it)).collect();
-        text += &stream.finish();
-        prop_assert_eq!(text, String::from_utf8_lossy(&bytes));
-    }
 
     #[test]
     fn any_bytes_are_kept(bytes in proptest::collection::vec(any::<u8>(), 0..60), text in "\\PC{0,20}") {
