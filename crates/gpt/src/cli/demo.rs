@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use core_layers::{
     cli::{DemoArgs, counted},
     dataset::Split,
+    device::physical_cores,
     plot::learning_curve,
     run::{METRICS, RunFolder},
     training::Ending,
@@ -20,6 +21,10 @@ use crate::{
     config,
     data::{self, DataConfig, Tokens},
     evaluate::{self, Documents as _},
+    sample::{
+        ExactEngine,
+        codec::{self, TextCodec},
+    },
     text::Tokenizer,
     train::Origin,
     trained::{Trained, Weights},
@@ -33,7 +38,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<()> {
     core_layers::cli::ensure_folder("--out", &args.out)?;
     fs::create_dir_all(&args.out)?;
     let trained = fit(args)?;
-    table(&trained)?;
+    let text = table(&trained)?;
+    if !args.quick {
+        code(&trained, &text)?;
+    }
     prose(args)
 }
 
@@ -56,8 +64,8 @@ fn fit(args: &DemoArgs) -> Result<Trained> {
     Trained::open(&path, Weights::Ema, Device::Cpu)
 }
 
-/// Prints what the test text costs.
-fn table(trained: &Trained) -> Result<()> {
+/// Prints what the test text costs; returns it.
+fn table(trained: &Trained) -> Result<Vec<u8>> {
     let about = trained.about.as_ref().context("a run says how it came about")?;
     let auto = DataConfig { tokenizer: "auto".into(), ..about.run.data.clone() };
     let dataset = data::load_for(&auto, Some(&trained.tokenizer))?;
@@ -74,8 +82,30 @@ fn table(trained: &Trained) -> Result<()> {
         counted(score.tokens, "token")
     );
     for (name, bits) in rows {
-        println!("  {name:<46} {bits:6.3}  {}", "=".repeat((bits * 8.).round() as usize));
+        println!("{}", row(&name, bits));
     }
+    Ok(text)
+}
+
+fn row(name: &str, bits: f64) -> String {
+    format!("  {name:<46} {bits:6.3}  {}", "=".repeat((bits * 8.).round() as usize))
+}
+
+/// Compresses the test text by the exact engine, restores it, and prints what the file comes to.
+fn code(trained: &Trained, text: &[u8]) -> Result<()> {
+    let (config, weights) = (trained.decoder.config(), trained.decoder.weights());
+    let codec = TextCodec {
+        engine: &ExactEngine::new(config, &weights)?,
+        tokenizer: &trained.tokenizer,
+        hash: &codec::hash(config, &weights, &trained.tokenizer),
+        threads: physical_cores(),
+    };
+    let file = codec.compress(&codec.spell("test.txt".as_ref(), text)?, &|_| {})?;
+    let bits = 8. * file.len() as f64 / text.len() as f64;
+    println!("{}", row(&format!("our codec's file ({})", counted(file.len(), "byte")), bits));
+    let (_, restored) = codec.decompress(&file, &|_| {})?;
+    ensure!(restored == text, "the codec did not restore the test text");
+    println!("\nThe file was restored: {}, every bit the same.", counted(text.len(), "byte"));
     Ok(())
 }
 
