@@ -9,7 +9,7 @@ use super::END_OF_TEXT;
 
 /// Characters in the order of their code points, then the token that ends a text.
 ///
-/// A character that is none of them has no token: [`Characters::try_encode`] refuses it and names it.
+/// A character that is none of them has no token: [`Tokenizer::try_encode`](super::Tokenizer::try_encode) refuses it and names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Characters {
     text: String,       // all of them, ascending
