@@ -85,8 +85,7 @@ impl Subwords {
         let listed = listed(&json)?;
         let added = std::mem::replace(&mut json["added_tokens"], Value::Array(Vec::new()));
         let mut cutter = cutter(json)?;
-        let bpe =
-            bpe.build().map_err(|error| anyhow!("is no tokenizer of Hugging Face: {error}"))?;
+        let bpe = bpe.build().map_err(|error| foreign(&error))?;
         cutter.with_model(bpe);
         let added: Vec<AddedToken> = serde_json::from_value(added)
             .map_err(|error| anyhow!("added_tokens is no list of tokens: {error}"))?;
@@ -295,10 +294,15 @@ fn cut(cutter: &Cutter, text: &str) -> Vec<u32> {
     cutter.encode_fast(text, false).map_or_else(|_| Vec::new(), |it| it.get_ids().to_vec())
 }
 
+/// What the library says, in one line whatever strings it quotes.
+fn foreign(error: &dyn std::fmt::Display) -> anyhow::Error {
+    let line = error.to_string().replace(char::is_control, "?");
+    anyhow!("is no tokenizer of Hugging Face: {line}")
+}
+
 /// The cutter of a `tokenizer.json`.
 fn cutter(json: Value) -> Result<Cutter> {
-    serde_json::from_value(json)
-        .map_err(|error| anyhow!("is no tokenizer of Hugging Face: {error}"))
+    serde_json::from_value(json).map_err(|error| foreign(&error))
 }
 
 /// The pieces of a unigram model with their numbers.
