@@ -3,7 +3,11 @@
 use std::{env, error::Error, fs, os::unix, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=csrc");
+    for source in
+        ["csrc/api.h", "csrc/cpu", "csrc/gradient.cpp", "csrc/guards.cpp", "csrc/optim.cpp"]
+    {
+        println!("cargo:rerun-if-changed={source}"); // .cu files are text of the crate
+    }
     println!("cargo:rerun-if-changed=build.rs");
     if env::var_os("CARGO_FEATURE_DOC_ONLY").is_some() {
         return Ok(());
@@ -32,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
-        .files(["csrc/optim.cpp", "csrc/guards.cpp"])
+        .files(["csrc/optim.cpp", "csrc/guards.cpp", "csrc/gradient.cpp"])
         .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
         .files(["csrc/cpu/log_prob.cpp", "csrc/cpu/nade.cpp"])
         .files(["csrc/cpu/attention.cpp", "csrc/cpu/feed_forward.cpp"])

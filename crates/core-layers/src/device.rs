@@ -120,17 +120,16 @@ fn load_cuda() -> &'static Result<(), String> {
             .map(|path| path.replace("libtorch_cpu.so", "libtorch_cuda.so"));
         let path = beside.filter(|path| Path::new(path).exists());
         let path = path.unwrap_or_else(|| "libtorch_cuda.so".into());
-        #[expect(unsafe_code, reason = "dlopen")]
-        // SAFETY: libtorch's own library; its initialisers only register kernels, and it is never closed.
-        let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
-        match library {
-            Ok(library) => {
-                std::mem::forget(library);
-                Ok(())
-            }
-            Err(error) => Err(format!("this libtorch has no CUDA part: {}", innermost(&error))),
-        }
+        open_for_good(&path).map_err(|error| format!("this libtorch has no CUDA part: {error}"))
     })
+}
+
+/// Opens a library of libtorch or CUDA for as long as the process lives, for all who look for its symbols.
+pub(crate) fn open_for_good(path: &str) -> Result<(), String> {
+    #[expect(unsafe_code, reason = "dlopen")]
+    // SAFETY: its initialisers only register kernels or do nothing, and it is never closed.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) };
+    library.map(std::mem::forget).map_err(|error| innermost(&error))
 }
 
 /// What the loader said, on one line.
@@ -140,7 +139,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 }
 
 /// The path that a library of this process was loaded from.
-fn loaded_from(name: &str) -> Option<String> {
+pub(crate) fn loaded_from(name: &str) -> Option<String> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let mut paths = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
     paths.find(|path| path.ends_with(&format!("/{name}"))).map(str::to_owned)

@@ -1,9 +1,12 @@
-// tanh(a) sigmoid(b) and its gradient in one pass each, for pixels [2 C] with channels last.
+// tanh(a) sigmoid(b) and its gradient in one pass each, for pixels [2 C] with channels last, to which an example's condition
+// is added first.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/sum.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <algorithm>
 
@@ -14,22 +17,26 @@ using torch::autograd::variable_list;
 
 namespace {
 
+// `condition` [2 C] is added to every pixel; none where it is null.
 template <typename T>
-CL_INLINE void gate(const T* __restrict pre, int64_t pixels, int64_t channels, T* __restrict ys) {
+CL_INLINE void gate(const T* __restrict pre, const T* __restrict condition, int64_t pixels, int64_t channels, T* __restrict ys) {
   for (int64_t p = 0; p < pixels; p++, pre += 2 * channels, ys += channels)
     for (int64_t i = 0; i < channels; i++) {
-      const float a = cl::exponential(cl::bounded(-2.0f * cl::load(pre[i]), 40.0f));
-      const float b = cl::exponential(cl::bounded(-cl::load(pre[channels + i]), 40.0f));
+      const float x = cl::load(pre[i]) + (condition ? cl::load(condition[i]) : 0.0f);
+      const float y = cl::load(pre[channels + i]) + (condition ? cl::load(condition[channels + i]) : 0.0f);
+      const float a = cl::exponential(cl::bounded(-2.0f * x, 40.0f)), b = cl::exponential(cl::bounded(-y, 40.0f));
       cl::store(ys + i, (1.0f - a) / ((1.0f + a) * (1.0f + b)));
     }
 }
 
 template <typename T>
-CL_INLINE void gate_gradient(const T* __restrict pre, const T* __restrict dys, int64_t pixels, int64_t channels, T* __restrict dpre) {
+CL_INLINE void gate_gradient(const T* __restrict pre, const T* __restrict condition, const T* __restrict dys, int64_t pixels,
+                             int64_t channels, T* __restrict dpre) {
   for (int64_t p = 0; p < pixels; p++, pre += 2 * channels, dpre += 2 * channels, dys += channels)
     for (int64_t i = 0; i < channels; i++) {
-      const float a = cl::exponential(cl::bounded(-2.0f * cl::load(pre[i]), 40.0f));
-      const float b = cl::exponential(cl::bounded(-cl::load(pre[channels + i]), 40.0f));
+      const float x = cl::load(pre[i]) + (condition ? cl::load(condition[i]) : 0.0f);
+      const float y = cl::load(pre[channels + i]) + (condition ? cl::load(condition[channels + i]) : 0.0f);
+      const float a = cl::exponential(cl::bounded(-2.0f * x, 40.0f)), b = cl::exponential(cl::bounded(-y, 40.0f));
       const float scale = 1.0f / ((1.0f + a) * (1.0f + b));
       const float tanh = (1.0f - a) * (1.0f + b) * scale, sigmoid = (1.0f + a) * scale;
       const float dy = cl::load(dys[i]);
@@ -38,52 +45,95 @@ CL_INLINE void gate_gradient(const T* __restrict pre, const T* __restrict dys, i
     }
 }
 
-CL_CLONES void gate_f32(const float* pre, int64_t pixels, int64_t channels, float* ys) { gate(pre, pixels, channels, ys); }
-CL_CLONES void gate_bf16(const Bf16* pre, int64_t pixels, int64_t channels, Bf16* ys) { gate(pre, pixels, channels, ys); }
-CL_CLONES void gate_gradient_f32(const float* pre, const float* dys, int64_t pixels, int64_t channels, float* dpre) {
-  gate_gradient(pre, dys, pixels, channels, dpre);
+CL_CLONES void gate_f32(const float* pre, const float* condition, int64_t pixels, int64_t channels, float* ys) {
+  gate(pre, condition, pixels, channels, ys);
 }
-CL_CLONES void gate_gradient_bf16(const Bf16* pre, const Bf16* dys, int64_t pixels, int64_t channels, Bf16* dpre) {
-  gate_gradient(pre, dys, pixels, channels, dpre);
+CL_CLONES void gate_bf16(const Bf16* pre, const Bf16* condition, int64_t pixels, int64_t channels, Bf16* ys) {
+  gate(pre, condition, pixels, channels, ys);
+}
+CL_CLONES void gate_gradient_f32(const float* pre, const float* condition, const float* dys, int64_t pixels, int64_t channels,
+                                 float* dpre) {
+  gate_gradient(pre, condition, dys, pixels, channels, dpre);
+}
+CL_CLONES void gate_gradient_bf16(const Bf16* pre, const Bf16* condition, const Bf16* dys, int64_t pixels, int64_t channels,
+                                  Bf16* dpre) {
+  gate_gradient(pre, condition, dys, pixels, channels, dpre);
 }
 
 const int64_t GRAIN = 256;  // pixels that are worth another thread
 
 Tensor channels_last(const Tensor& xs, at::ScalarType kind) { return xs.permute({0, 2, 3, 1}).to(kind).contiguous(); }
 
+// What a pass over pixels [first, first + count) of one example reads and writes.
+template <typename T>
+struct Rows {
+  int64_t places, channels;  // pixels of an example, channels of y
+  const T *pre, *condition;
+
+  const T* pre_of(int64_t first) const { return pre + first * 2 * channels; }
+  const T* condition_of(int64_t first) const { return condition ? condition + first / places * 2 * channels : nullptr; }
+};
+
+// Calls `pass(first, count)` for shares of [0, pixels) that no end of an example cuts.
+template <typename Pass>
+void for_each_share(int64_t pixels, int64_t places, const Pass& pass) {
+  at::parallel_for(0, pixels, GRAIN, [&](int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end;) {
+      const int64_t count = std::min(end, (first / places + 1) * places) - first;
+      pass(first, count);
+      first += count;
+    }
+  });
+}
+
+template <typename T>
+Rows<T> rows(const Tensor& pre, const Tensor& condition) {
+  const T* added = condition.defined() ? static_cast<const T*>(condition.const_data_ptr()) : nullptr;
+  return {pre.size(1) * pre.size(2), pre.size(3) / 2, static_cast<const T*>(pre.const_data_ptr()), added};
+}
+
 struct Gate : torch::autograd::Function<Gate> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& input) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const std::optional<Tensor>& added) {
     const Tensor pre = channels_last(input, input.scalar_type());
-    const int64_t channels = pre.size(3) / 2;
+    const Tensor condition = added.has_value() ? added->to(input.scalar_type()).contiguous() : Tensor();
+    const int64_t channels = pre.size(3) / 2, places = pre.size(1) * pre.size(2);
     const Tensor ys = at::empty({pre.size(0), pre.size(1), pre.size(2), channels}, pre.options());
-    at::parallel_for(0, ys.numel() / channels, GRAIN, [&](int64_t begin, int64_t end) {
+    for_each_share(pre.size(0) * places, places, [&](int64_t first, int64_t count) {
       if (pre.scalar_type() == at::kFloat) {
-        gate_f32(pre.const_data_ptr<float>() + begin * 2 * channels, end - begin, channels,
-                 ys.data_ptr<float>() + begin * channels);
+        const auto at = rows<float>(pre, condition);
+        gate_f32(at.pre_of(first), at.condition_of(first), count, channels, ys.data_ptr<float>() + first * channels);
       } else {
-        gate_bf16(static_cast<const Bf16*>(pre.const_data_ptr()) + begin * 2 * channels, end - begin, channels,
-                  static_cast<Bf16*>(ys.data_ptr()) + begin * channels);
+        const auto at = rows<Bf16>(pre, condition);
+        gate_bf16(at.pre_of(first), at.condition_of(first), count, channels, static_cast<Bf16*>(ys.data_ptr()) + first * channels);
       }
     });
-    ctx->save_for_backward({pre});
+    ctx->save_for_backward({pre, condition});
+    if (added.has_value()) ctx->saved_data["kind"] = static_cast<int64_t>(added->scalar_type());
     return ys.permute({0, 3, 1, 2});
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const Tensor pre = ctx->get_saved_variables()[0];
-    const int64_t channels = pre.size(3) / 2;
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &pre = saved[0], &condition = saved[1];
+    const int64_t channels = pre.size(3) / 2, places = pre.size(1) * pre.size(2);
     const Tensor dys = channels_last(grads[0], pre.scalar_type()), dpre = at::empty_like(pre);
-    at::parallel_for(0, dys.numel() / channels, GRAIN, [&](int64_t begin, int64_t end) {
+    for_each_share(pre.size(0) * places, places, [&](int64_t first, int64_t count) {
       if (pre.scalar_type() == at::kFloat) {
-        gate_gradient_f32(pre.const_data_ptr<float>() + begin * 2 * channels, dys.const_data_ptr<float>() + begin * channels,
-                          end - begin, channels, dpre.data_ptr<float>() + begin * 2 * channels);
+        const auto at = rows<float>(pre, condition);
+        gate_gradient_f32(at.pre_of(first), at.condition_of(first), dys.const_data_ptr<float>() + first * channels, count,
+                          channels, dpre.data_ptr<float>() + first * 2 * channels);
       } else {
-        gate_gradient_bf16(static_cast<const Bf16*>(pre.const_data_ptr()) + begin * 2 * channels,
-                           static_cast<const Bf16*>(dys.const_data_ptr()) + begin * channels, end - begin, channels,
-                           static_cast<Bf16*>(dpre.data_ptr()) + begin * 2 * channels);
+        const auto at = rows<Bf16>(pre, condition);
+        gate_gradient_bf16(at.pre_of(first), at.condition_of(first), static_cast<const Bf16*>(dys.const_data_ptr()) + first * channels,
+                           count, channels, static_cast<Bf16*>(dpre.data_ptr()) + first * 2 * channels);
       }
     });
-    return {dpre.permute({0, 3, 1, 2})};
+    Tensor dcondition;
+    if (condition.defined()) {
+      const auto kind = static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt());
+      dcondition = at::sum(dpre, {1, 2}, false, at::kFloat).to(kind);
+    }
+    return {dpre.permute({0, 3, 1, 2}), dcondition};
   }
 };
 
@@ -91,7 +141,9 @@ struct Gate : torch::autograd::Function<Gate> {
 
 extern "C" {
 
-// [B, 2 C, H, W] to [B, C, H, W].
-int cl_gate(const Tensor* pre, Tensor** out) { CL_TRY(*out = new Tensor(Gate::apply(*pre))) }
+// [B, 2 C, H, W], and [B, 2 C] or null to add at every place, to [B, C, H, W].
+int cl_gate(const Tensor* pre, const Tensor* condition, Tensor** out) {
+  CL_TRY(*out = new Tensor(Gate::apply(*pre, condition == nullptr ? std::nullopt : std::optional<Tensor>(*condition))))
+}
 
 }  // extern "C"

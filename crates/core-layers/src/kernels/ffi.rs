@@ -53,7 +53,7 @@ unsafe extern "C" {
         geometry: *const i64,
         out: *mut *mut C_tensor,
     ) -> c_int;
-    fn cl_gate(pre: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
+    fn cl_gate(pre: *const C_tensor, condition: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
     fn cl_log_prob(
         logits: *const C_tensor,
         symbols: *const C_tensor,
@@ -206,9 +206,11 @@ pub(crate) struct Summand<'a> {
     pub(crate) dilation: i64,
 }
 
-/// Whether the native loops can take `xs`: float32 or bfloat16 on the CPU.
+/// Whether the native loops can take `xs`: float32 or bfloat16 on the CPU, unless kernels are off.
 pub(crate) fn takes_kind(xs: &Tensor) -> bool {
-    xs.device() == Device::Cpu && matches!(xs.kind(), Kind::Float | Kind::BFloat16)
+    super::are_on()
+        && xs.device() == Device::Cpu
+        && matches!(xs.kind(), Kind::Float | Kind::BFloat16)
 }
 
 /// Whether [`conv_sum`] and [`gate`] can take `xs`: images of a kind that [`takes_kind`].
@@ -262,18 +264,21 @@ pub(crate) fn conv_sum(summands: &[Summand<'_>], bias: &Tensor) -> Result<Tensor
     }
 }
 
-/// `tanh(a) sigmoid(b)` of the first and the second half of the channels, `[B, 2 C, H, W]` to `[B, C, H, W]`.
+/// `tanh(a) sigmoid(b)` of the first and the second half of the channels, `[B, 2 C, H, W]` to `[B, C, H, W]`, an example's
+/// condition `[B, 2 C]` added first.
 ///
 /// # Errors
-/// When [`takes`] is false, the channels are odd, or libtorch refuses.
-pub(crate) fn gate(pre: &Tensor) -> Result<Tensor, TorchError> {
-    if !takes(pre) || pre.size()[1] % 2 == 1 {
-        return Err(TorchError(format!("no gate of {pre:?}")));
+/// When [`takes`] is false, the channels are odd, the condition does not fit, or libtorch refuses.
+pub(crate) fn gate(pre: &Tensor, condition: Option<&Tensor>) -> Result<Tensor, TorchError> {
+    let fits = |it: &Tensor| takes_kind(it) && it.size() == pre.size()[..2];
+    if !takes(pre) || pre.size()[1] % 2 == 1 || !condition.is_none_or(fits) {
+        return Err(TorchError(format!("no gate of {pre:?} and {condition:?}")));
     }
+    let condition = condition.map_or(std::ptr::null(), Tensor::as_ptr);
     let mut out = std::ptr::null_mut();
-    // SAFETY: a live tensor whose kind and shape were checked; `from_ptr` takes the tensor that the shim made.
+    // SAFETY: live tensors, or null, whose kinds and shapes were checked; `from_ptr` takes the tensor that the shim made.
     unsafe {
-        check(cl_gate(pre.as_ptr(), &raw mut out))?;
+        check(cl_gate(pre.as_ptr(), condition, &raw mut out))?;
         Ok(Tensor::from_ptr(out))
     }
 }

@@ -3,12 +3,47 @@
 //! This is one of the three modules with `unsafe`; each block says why it is sound.
 
 pub mod bf16;
+pub(crate) mod cuda;
 pub mod decode;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod decoder;
 pub mod exact;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod ffi;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod gradient;
 pub mod nade;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod norm;
+
+use std::{cell::Cell, sync::OnceLock};
+
+thread_local! {
+    static ARE_OFF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether operations of layers may run as kernels: unless `CHAINRULE_KERNELS` is `off`, or within [`without`].
+///
+/// # Panics
+/// If `CHAINRULE_KERNELS` holds another word than `on` or `off`.
+pub fn are_on() -> bool {
+    static SETTING: OnceLock<bool> = OnceLock::new();
+    let are_wanted = || match std::env::var("CHAINRULE_KERNELS").as_deref() {
+        Err(_) | Ok("" | "on") => true,
+        Ok("off") => false,
+        Ok(word) => panic!("CHAINRULE_KERNELS is {word}, but must be on or off"),
+    };
+    *SETTING.get_or_init(are_wanted) && !ARE_OFF.get()
+}
+
+/// Runs `of` with libtorch's own operations in place of kernels, on this thread: the plain twins, which are the definition.
+pub fn without<R>(of: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ARE_OFF.set(self.0);
+        }
+    }
+    let _restore = Restore(ARE_OFF.replace(true));
+    of()
+}

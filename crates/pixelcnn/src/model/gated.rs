@@ -43,15 +43,16 @@ impl Bias {
         Ok(Self { class, context: context.transpose()? })
     }
 
-    /// `xs` `[B, 2 C, H, W]` with what is added.
-    fn add(&self, mut xs: Tensor, condition: &Condition) -> Tensor {
-        if let (Some(table), Some(labels)) = (&self.class, &condition.labels) {
-            xs = table.index_select(0, labels).unsqueeze(-1).unsqueeze(-1) + xs;
-        }
-        if let (Some(conv), Some(map)) = (&self.context, &condition.map) {
-            xs = conv.forward(map) + xs;
-        }
-        xs
+    /// The gate `[B, C, H, W]` of `xs` `[B, 2 C, H, W]` with what is added.
+    fn gate(&self, xs: Tensor, condition: &Condition) -> Tensor {
+        let class = self.class.as_ref().zip(condition.labels.as_ref());
+        let class = class.map(|(table, labels)| table.index_select(0, labels)); // [B, 2 C]
+        let context = self.context.as_ref().zip(condition.map.as_ref());
+        let xs = match context {
+            Some((conv, map)) => conv.forward(map) + xs,
+            None => xs,
+        };
+        gate(&xs, class.as_ref())
     }
 
     fn live_parameters(&self) -> i64 {
@@ -114,12 +115,12 @@ impl Block {
     fn forward(&self, v: &Tensor, h: &Tensor, condition: &Condition) -> (Tensor, Tensor) {
         let v = self.vertical.forward(v); // [B, 2 C, H, W]
         let left = self.horizontal.sum(h, &self.link, &v); // [B, 2 C, H, W]
-        let gated = gate(&self.horizontal_bias.add(left, condition)); // [B, C, H, W]
+        let gated = self.horizontal_bias.gate(left, condition); // [B, C, H, W]
         (v, h + self.output.forward(&gated))
     }
 
     fn vertical_gate(&self, v: Tensor, condition: &Condition) -> Tensor {
-        gate(&self.vertical_bias.add(v, condition))
+        self.vertical_bias.gate(v, condition)
     }
 
     fn live_parameters(&self) -> i64 {

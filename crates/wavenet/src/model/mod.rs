@@ -83,10 +83,9 @@ impl Layer {
         }; // [B, 2 G, T]
         match (&self.speaker, &condition.speakers) {
             (Some(table), Some(speakers)) => {
-                let added = table.index_select(0, speakers).unsqueeze(-1); // [B, 2 G, 1]
-                gate(&(added.to_kind(pre.kind()) + pre))
+                gate(&pre, Some(&table.index_select(0, speakers))) // [B, 2 G]
             }
-            _ => gate(&pre),
+            _ => gate(&pre, None),
         }
     }
 }
