@@ -28,7 +28,7 @@ pub(super) fn ensure_there() -> Result<(), TorchError> {
 
 fn options(element: Element, sm: &str) -> Vec<String> {
     let kind = format!("--define-macro=CL_KIND={}", element.number());
-    vec![format!("--gpu-architecture={sm}"), "--std=c++17".into(), "--default-device".into(), kind]
+    vec![format!("--gpu-architecture={sm}"), "--std=c++17".into(), kind]
 }
 
 fn compile(name: &str, text: &str, options: &[String]) -> Result<Vec<u8>, TorchError> {
