@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     autoregressive::{Autoregressive, Conditional, Conditionals},
-    kernels::ffi,
+    cross_entropy,
 };
 
 /// Mixtures of logistics on `[-1, 1]`, discretised to L equidistant levels (Salimans et al., "PixelCNN++", 2017,
@@ -78,9 +78,7 @@ impl Conditionals {
     /// `[B, N]`.
     pub fn log_prob(&self, xs: &Tensor) -> Tensor {
         match self {
-            Self::Logits(logits) if ffi::takes_kind(logits) => ffi::log_prob(logits, xs)
-                .unwrap_or_else(|error| panic!("log-probabilities: {error}")),
-            Self::Logits(logits) => plain_log_prob(logits, xs),
+            Self::Logits(logits) => cross_entropy::log_prob(logits, xs),
             Self::Logistics(logistics) => logistics.log_prob(xs),
         }
     }
@@ -132,11 +130,6 @@ impl Conditionals {
             }
         }
     }
-}
-
-/// The definition; [`Conditionals::log_prob`] does the same where it can without writing the softmax down.
-fn plain_log_prob(logits: &Tensor, xs: &Tensor) -> Tensor {
-    logits.log_softmax(-1, Kind::Float).gather(-1, &xs.unsqueeze(-1), false).squeeze_dim(-1)
 }
 
 /// `-log p(x)` of each example, in nats.
@@ -290,27 +283,5 @@ mod tests {
         assert!((proportional.bits_per_dim - 2. / LN_2).abs() < 1e-12);
         assert!(proportional.bits_per_dim_se.unwrap() < 1e-12, "every example has the same rate");
         assert!(proportional.nats_se.unwrap() > 1.);
-    }
-
-    #[test]
-    fn the_fused_log_probability_is_the_softmax_in_values_and_gradients() {
-        let options = (Kind::Float, Device::Cpu);
-        let xs = Tensor::randint(300, [2, 5], (Kind::Int64, Device::Cpu));
-        let logits = (Tensor::randn([2, 5, 300], options) * 8.).set_requires_grad(true);
-        logits.detach().view(-1).narrow(0, 0, 2).copy_(&Tensor::from_slice(&[-1e30f32, 60.]));
-        let coefficients = (Tensor::arange(10, options) * 0.7).sin().reshape([2, 5]);
-        let value_and_gradient = |ys: &Tensor| {
-            let loss = (ys * &coefficients).sum(Kind::Float);
-            [ys.detach(), Tensor::run_backward(&[loss], &[&logits], false, false).remove(0)]
-        };
-        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 4e-3)] {
-            let logits = logits.to_kind(kind);
-            let wanted = value_and_gradient(&plain_log_prob(&logits.to_kind(Kind::Float), &xs));
-            let found = value_and_gradient(&Conditionals::Logits(logits).log_prob(&xs));
-            for (found, wanted) in found.iter().zip(&wanted) {
-                let difference = (found - wanted).abs() / (wanted.abs() + 1.);
-                assert!(difference.max().double_value(&[]) < tolerance, "{kind:?}");
-            }
-        }
     }
 }

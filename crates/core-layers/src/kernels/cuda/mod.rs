@@ -7,6 +7,8 @@
 mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod cross_entropy;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
 #[cfg(test)]
@@ -52,11 +54,12 @@ macro_rules! source {
     };
 }
 
+pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 1] = [GATE];
+pub(crate) const SOURCES: [Source; 2] = [CROSS_ENTROPY, GATE];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,6 +2,7 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
+mod cross_entropy;
 mod gate;
 
 use std::{collections::BTreeSet, fs, path::Path};
