@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
         .files(["csrc/cpu/cross_entropy.cpp", "csrc/cpu/nade.cpp"])
         .files(["csrc/cpu/attention.cpp", "csrc/cpu/feed_forward.cpp"])
-        .file("csrc/cpu/norm.cpp")
+        .files(["csrc/cpu/logistics.cpp", "csrc/cpu/norm.cpp"])
         .compile("core_layers_shim");
     Ok(())
 }

@@ -14,6 +14,8 @@ pub mod exact;
 pub(crate) mod ffi;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod gradient;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod logistics;
 pub mod nade;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod norm;

@@ -4,6 +4,7 @@
 
 mod cross_entropy;
 mod gate;
+mod logistics;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
