@@ -267,6 +267,7 @@ impl Scaling {
 
 impl Architecture for DecoderConfig {
     const NAME: &'static str = "gpt";
+    const IS_TEXT: bool = true;
 
     fn least_parameters(&self) -> i64 {
         self.parameters()

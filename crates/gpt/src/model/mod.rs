@@ -26,6 +26,7 @@ pub use texts::Texts;
 
 use core_layers::{
     Conditionals, ConfigError,
+    cross_entropy::log_prob_and_log_z,
     norm::Norm,
     rope::Rotations,
     training::{Network, Part},
@@ -152,6 +153,20 @@ impl Decoder {
         let time = tokens.size()[1] - 1;
         let logits = self.forward(&tokens.narrow(1, 0, time), train);
         Conditionals::Logits(logits).log_prob(&tokens.narrow(1, 1, time))
+    }
+
+    /// `log p` of `targets` after each of `tokens`, and `log Z` of the logits there, both 0 where a target is
+    /// [ignored](core_layers::cross_entropy::IGNORED).
+    ///
+    /// # Shape
+    /// Tokens and targets `[B, T]` to twice `[B, T]`.
+    pub fn log_prob_and_log_z(
+        &self,
+        tokens: &Tensor,
+        targets: &Tensor,
+        train: bool,
+    ) -> [Tensor; 2] {
+        log_prob_and_log_z(&self.forward(tokens, train), &targets.to_device(self.device()))
     }
 
     /// Token embeddings, where gradients of an audit enter: `[B, T]` to `[B, T, D]`.

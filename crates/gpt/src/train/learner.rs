@@ -101,7 +101,8 @@ impl Learner {
         }
     }
 
-    /// Adds the gradients of a batch, windows of `time + 1` tokens; returns its mean loss in nats a token.
+    /// Adds the gradients of a batch, windows of `time + 1` tokens; returns its mean loss in nats a token, in which a z-loss
+    /// does not count.
     ///
     /// Each part is weighted by its predictions, so that however many parts there are the gradient is that of the whole.
     pub(super) fn backward(
@@ -122,9 +123,14 @@ impl Learner {
             }
             let batch = Batch::of(tokens, time, device);
             let autocast = config.precision.autocast(device);
-            let nats = batch.sum_of_nats(&self.decoder, true) / (windows * time) as f64;
+            let means = batch.sums(&self.decoder, true).map(|it| it / (windows * time) as f64);
             drop(autocast);
-            nats.backward();
+            let [nats, squares] = means;
+            if config.z_loss > 0. {
+                (&nats + squares * config.z_loss).backward();
+            } else {
+                nats.backward();
+            }
             loss += nats.double_value(&[]);
         }
         loss

@@ -275,3 +275,31 @@ fn a_vocabulary_below_the_tokenizers_is_refused() -> Result<()> {
     assert!(refusal.starts_with("model.vocabulary is 200, but must be at least 257"), "{refusal}");
     Ok(())
 }
+
+#[test]
+fn a_z_loss_adds_the_gradient_of_the_mean_square_of_log_z_and_is_no_part_of_the_nats() -> Result<()>
+{
+    let place = tempfile::tempdir()?;
+    let mut run = run(place.path())?;
+    run.model.dropout = 0.;
+    let tokens: Vec<i64> = (0..36).map(|i| i * 5 % 257).collect();
+    let of_learner = |z_loss| -> Result<(f64, Tensor)> {
+        let mut learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
+        let config = TrainConfig { z_loss, ..run.train.clone() };
+        let nats = learner.backward(&config, &tokens, 8, 1);
+        Ok((nats, learner.decoder().embedding.grad()))
+    };
+    let [(nats, without), (same, with)] = [of_learner(0.)?, of_learner(0.5)?];
+    assert_eq!(nats, same);
+
+    let learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
+    let all = Tensor::from_slice(&tokens).view([4, 9]);
+    let logits = learner.decoder().forward(&all.narrow(1, 0, 8), true);
+    let squares = logits.logsumexp([-1i64].as_slice(), false).square();
+    (squares.mean(Kind::Float) * 0.5).backward();
+    let wanted = learner.decoder().embedding.grad();
+    let worst = (with - without - &wanted).abs().max().double_value(&[]);
+    let size = wanted.abs().max().double_value(&[]);
+    assert!(worst < 1e-5 * size, "{worst} of {size}");
+    Ok(())
+}

@@ -7,6 +7,8 @@
 mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod cross_entropy;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
 #[cfg(test)]
@@ -17,6 +19,8 @@ mod driver;
 pub(crate) mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod logistics;
 #[cfg(test)]
 mod tests;
 
@@ -52,11 +56,13 @@ macro_rules! source {
     };
 }
 
+pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
+pub(crate) const LOGISTICS: Source = source!("logistics");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 1] = [GATE];
+pub(crate) const SOURCES: [Source; 3] = [CROSS_ENTROPY, GATE, LOGISTICS];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

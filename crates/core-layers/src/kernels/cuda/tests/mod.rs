@@ -2,7 +2,9 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
+mod cross_entropy;
 mod gate;
+mod logistics;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
