@@ -4,6 +4,8 @@
 //! One operation a file, `csrc/cuda/NAME.cu` beside `kernels/cuda/NAME.rs`; its plain twin in libtorch operations is the
 //! definition. Tests run the same wrappers and the same text on the CPU, through `csrc/cuda/emulator.h`.
 
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod activation;
 mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
@@ -17,6 +19,10 @@ mod driver;
 pub(crate) mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod norm;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod rope;
 #[cfg(test)]
 mod tests;
 
@@ -52,11 +58,14 @@ macro_rules! source {
     };
 }
 
+pub(crate) const ACTIVATION: Source = source!("activation");
 pub(crate) const GATE: Source = source!("gate");
+pub(crate) const NORM: Source = source!("norm");
+pub(crate) const ROPE: Source = source!("rope");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 1] = [GATE];
+pub(crate) const SOURCES: [Source; 4] = [ACTIVATION, GATE, NORM, ROPE];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +86,15 @@ impl Element {
             Kind::BFloat16 => Some(Self::Bf16),
             Kind::Half => Some(Self::F16),
             _ => None,
+        }
+    }
+
+    /// The kind of tensors that it stands for.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::F16 => Kind::Half,
         }
     }
 
@@ -122,7 +140,6 @@ pub(crate) enum Arg<'a> {
     /// A null pointer.
     Null,
     Int(i64),
-    #[expect(dead_code, reason = "of kernels to come")]
     Float(f32),
 }
 

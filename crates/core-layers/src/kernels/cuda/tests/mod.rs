@@ -2,7 +2,10 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
+mod activation;
 mod gate;
+mod norm;
+mod rope;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
