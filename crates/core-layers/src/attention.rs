@@ -20,6 +20,13 @@ pub fn joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
         return decoder::attention(all, tables, heads)
             .unwrap_or_else(|error| panic!("attention: {error}"));
     }
+    if let Some(turn) = turn
+        && let (rows, time, width) = all.size3().expect("projections are [B, T, C]")
+        && let split = all.view([rows, time, heads[0] + 2 * heads[1], -1])
+        && let Some(turned) = turn.of_first(&split, heads[0] + heads[1])
+    {
+        return plain_joint(&turned.view([rows, time, width]), None, heads);
+    }
     plain_joint(all, turn, heads)
 }
 

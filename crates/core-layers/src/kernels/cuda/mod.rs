@@ -4,6 +4,8 @@
 //! One operation a file, `csrc/cuda/NAME.cu` beside `kernels/cuda/NAME.rs`; its plain twin in libtorch operations is the
 //! definition. Tests run the same wrappers and the same text on the CPU, through `csrc/cuda/emulator.h`.
 
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod activation;
 mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
@@ -21,6 +23,10 @@ pub(crate) mod emulated;
 pub(crate) mod gate;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod logistics;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod norm;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod rope;
 #[cfg(test)]
 mod tests;
 
@@ -56,13 +62,16 @@ macro_rules! source {
     };
 }
 
+pub(crate) const ACTIVATION: Source = source!("activation");
 pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
 pub(crate) const LOGISTICS: Source = source!("logistics");
+pub(crate) const NORM: Source = source!("norm");
+pub(crate) const ROPE: Source = source!("rope");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 3] = [CROSS_ENTROPY, GATE, LOGISTICS];
+pub(crate) const SOURCES: [Source; 6] = [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, ROPE];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +92,15 @@ impl Element {
             Kind::BFloat16 => Some(Self::Bf16),
             Kind::Half => Some(Self::F16),
             _ => None,
+        }
+    }
+
+    /// The kind of tensors that it stands for.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::F16 => Kind::Half,
         }
     }
 
@@ -128,7 +146,6 @@ pub(crate) enum Arg<'a> {
     /// A null pointer.
     Null,
     Int(i64),
-    #[expect(dead_code, reason = "of kernels to come")]
     Float(f32),
 }
 
