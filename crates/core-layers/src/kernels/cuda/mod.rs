@@ -9,16 +9,18 @@ mod cache;
 mod compile;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
-#[cfg(test)]
+#[cfg(any(test, feature = "emulator"))]
 #[expect(
     unsafe_code,
     reason = "opens and calls a library that the test made; each block says why it is sound"
 )]
-pub(crate) mod emulated;
+pub mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
 #[cfg(test)]
 mod tests;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub mod wavenet;
 
 use std::{ffi::c_void, fmt};
 
@@ -53,10 +55,11 @@ macro_rules! source {
 }
 
 pub(crate) const GATE: Source = source!("gate");
+pub(crate) const WAVENET: Source = source!("wavenet");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 1] = [GATE];
+pub(crate) const SOURCES: [Source; 2] = [GATE, WAVENET];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -176,7 +179,7 @@ pub(crate) fn of(device: Device) -> Option<&'static dyn Gpu> {
     }
     match device {
         Device::Cuda(index) => driver::of(index),
-        #[cfg(test)]
+        #[cfg(any(test, feature = "emulator"))]
         Device::Cpu => emulated::current(),
         _ => None,
     }
