@@ -69,7 +69,9 @@ fn main() -> Result<()> {
     keep_memory();
     set_threads(args.threads)?;
     let device = args.device.open()?;
-    for make in [gate, layer_norm, rms_norm, swiglu, gelu, rotary_attention, cross_entropy, mixture, lookup] {
+    for make in
+        [gate, layer_norm, rms_norm, swiglu, gelu, rotary_attention, cross_entropy, mixture, lookup]
+    {
         let subject = make(device);
         if args.kernel.as_deref().is_none_or(|it| it == subject.name) {
             measure(&args, device, &subject);
@@ -137,7 +139,13 @@ fn gate(device: Device) -> Subject {
     let inputs = vec![xs.set_requires_grad(true), random(&[16, 128], Kind::BFloat16, device)];
     let bytes = bytes(&[&inputs[0]]) * 4; // x and y, then x, dy and dx
     let run = |it: &[Tensor]| conv::gate(&it[0], Some(&it[1]));
-    Subject { name: "gate", shapes: "[16, 128, 28, 28] bf16".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "gate",
+        shapes: "[16, 128, 28, 28] bf16".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// A norm of `book-gpt2` or `book-llama`: 12 texts of 256 tokens, 384 wide.
@@ -166,7 +174,13 @@ fn swiglu(device: Device) -> Subject {
         (0..2).map(|_| random(&[12, 256, 1024], Kind::BFloat16, device)).collect();
     let bytes = bytes(&[&inputs[0]]) * 8;
     let run = |it: &[Tensor]| feed_forward::swiglu(&it[0], &it[1]);
-    Subject { name: "swiglu", shapes: "2 of [12, 256, 1024] bf16".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "swiglu",
+        shapes: "2 of [12, 256, 1024] bf16".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// Between the matrices of `book-gpt2`.
@@ -174,7 +188,13 @@ fn gelu(device: Device) -> Subject {
     let inputs = vec![random(&[12, 256, 1536], Kind::BFloat16, device)];
     let bytes = bytes(&[&inputs[0]]) * 5;
     let run = |it: &[Tensor]| feed_forward::gelu_tanh(&it[0]);
-    Subject { name: "gelu", shapes: "[12, 256, 1536] bf16".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "gelu",
+        shapes: "[12, 256, 1536] bf16".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// RoPE and causal attention of `book-llama`: 6 heads, 2 of keys and values, 64 wide.
@@ -184,7 +204,13 @@ fn rotary_attention(device: Device) -> Subject {
     let inputs = vec![random(&[12, 256, 640], Kind::BFloat16, device)];
     let bytes = bytes(&[&inputs[0]]) * 4;
     let run = move |it: &[Tensor]| attention::joint(&it[0], Some(&turn), [6, 2]);
-    Subject { name: "rope, attention", shapes: "[12, 256, 640] bf16".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "rope, attention",
+        shapes: "[12, 256, 640] bf16".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// The loss of 12 texts of 256 tokens among 4,096.
@@ -193,7 +219,13 @@ fn cross_entropy(device: Device) -> Subject {
     let symbols = Tensor::randint(4096, [12, 256], (Kind::Int64, device));
     let bytes = bytes(&[&inputs[0]]) * 3; // once forward; read and written backward
     let run = move |it: &[Tensor]| Conditionals::Logits(it[0].shallow_clone()).log_prob(&symbols);
-    Subject { name: "cross-entropy", shapes: "[12, 256, 4096] bf16".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "cross-entropy",
+        shapes: "[12, 256, 4096] bf16".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// The loss of `photos-logistics`: 16 images of 32 x 32 x 3, 10 logistics over 256 levels.
@@ -206,7 +238,13 @@ fn mixture(device: Device) -> Subject {
         let [logits, means, log_scales] = [0, 1, 2].map(|i| it[i].shallow_clone());
         Logistics { logits, means, log_scales: log_scales - 3., levels: 256 }.log_prob(&symbols)
     };
-    Subject { name: "logistics", shapes: "3 of [16, 3072, 10] f32".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "logistics",
+        shapes: "3 of [16, 3072, 10] f32".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// The codes of 32 pictures of 8 x 8 among 512, and what moves the codebook.
@@ -221,17 +259,28 @@ fn lookup(device: Device) -> Subject {
         quantiser.update(&it[0], &codes);
         codes
     };
-    Subject { name: "nearest code, EMA", shapes: "[2048, 64], [512, 64] f32".into(), inputs, bytes, run: Box::new(run) }
+    Subject {
+        name: "nearest code, EMA",
+        shapes: "[2048, 64], [512, 64] f32".into(),
+        inputs,
+        bytes,
+        run: Box::new(run),
+    }
 }
 
 /// Medians of what was measured of the same, in microseconds.
 fn table(file: &PathBuf) -> Result<()> {
-    let mut rows: BTreeMap<(String, u64, String), (String, BTreeMap<&str, Vec<f64>>)> = BTreeMap::new();
+    let mut rows: BTreeMap<(String, u64, String), (String, BTreeMap<&str, Vec<f64>>)> =
+        BTreeMap::new();
     const COLUMNS: [&str; 5] = ["plain_us", "eager_us", "compiled_us", "ours_us", "copy_us"];
     for (number, line) in fs::read_to_string(file)?.lines().enumerate() {
-        let line: Value = serde_json::from_str(line).with_context(|| format!("line {}", number + 1))?;
+        let line: Value =
+            serde_json::from_str(line).with_context(|| format!("line {}", number + 1))?;
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        let (Some("kernel"), Some(threads)) = (line["bench"].as_str(), line["threads"].as_u64()) else { continue };
+        let (Some("kernel"), Some(threads)) = (line["bench"].as_str(), line["threads"].as_u64())
+        else {
+            continue;
+        };
         let row = rows.entry((text("device"), threads, text("kernel"))).or_default();
         if line["shapes"].is_string() {
             row.0 = text("shapes");
@@ -242,7 +291,9 @@ fn table(file: &PathBuf) -> Result<()> {
             }
         }
     }
-    println!("| kernel, forward and backward | shapes | device, threads | plain twin | PyTorch eager | torch.compile | ours | a copy of its bytes | ours to the best other |");
+    println!(
+        "| kernel, forward and backward | shapes | device, threads | plain twin | PyTorch eager | torch.compile | ours | a copy of its bytes | ours to the best other |"
+    );
     println!("|---|---|---|--:|--:|--:|--:|--:|--:|");
     for ((device, threads, kernel), (shapes, columns)) in &mut rows {
         let medians = COLUMNS.map(|column| columns.get_mut(column).map(|it| median(it)));

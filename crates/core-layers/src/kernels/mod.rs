@@ -22,6 +22,10 @@ pub(crate) mod norm;
 
 use std::{cell::Cell, sync::OnceLock};
 
+#[cfg(any(test, feature = "emulator"))]
+pub use cuda::emulated;
+pub use cuda::wavenet;
+
 thread_local! {
     static ARE_OFF: Cell<bool> = const { Cell::new(false) };
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use core_layers::{
     ConfigError, Engine,
+    autocast::Precision,
     cli::{self, ModelArgs},
     device::physical_cores,
     plain::Plain,
@@ -18,28 +19,15 @@ use core_layers::{
     sampling::{Draws, SamplingConfig, draw, draw_in_parallel, draw_while},
 };
 use ndarray::{Array2, ArrayView2};
-use tch::Device;
+use tch::{Device, Kind};
 
-use super::speaker;
+use super::{sampler::Sampler, speaker};
 use crate::{
     data::{self, Condition, wav},
     model::{Clips, SoundContext},
-    sample::{self, CachedEngine, ExactEngine, FastEngine},
+    sample::{self, CachedEngine, CudaEngine, ExactEngine, FastEngine},
     trained::Trained,
 };
-
-/// How samples are drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Sampler {
-    /// A full pass for every sample: the definition.
-    Plain,
-    /// Activations kept in tensors: any device.
-    Cached,
-    /// Fused, on the CPU, the same bits on every machine.
-    Exact,
-    /// Fused, on the CPU, in bfloat16.
-    Fast,
-}
 
 /// What drawing commands share.
 #[derive(Debug, Args)]
@@ -67,7 +55,7 @@ pub(super) struct DrawArgs {
     /// Seed; one gives the same sound for any batch, threads and sampler, up to rounding between samplers.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// How samples are drawn [default: exact on the CPU, cached elsewhere].
+    /// How samples are drawn [default: exact on the CPU, cuda on a GPU, cached where that cannot be].
     #[arg(long, value_enum)]
     sampler: Option<Sampler>,
     /// A recording whose log-mel spectrogram is spoken again: for a vocoder.
@@ -94,6 +82,16 @@ pub(super) struct Drawing<'t> {
     pub(super) trained: &'t Trained,
     pub(super) device: Device,
     pub(super) args: &'t ModelArgs,
+}
+
+impl<'t> Drawing<'t> {
+    fn cuda(&self, samples: usize) -> Result<CudaEngine<'t>> {
+        let kind = match self.args.precision {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        CudaEngine::new(&self.trained.model, samples, kind, self.device)
+    }
 }
 
 /// Symbols `[B, T]` as samples, clip by clip.
@@ -212,11 +210,6 @@ impl DrawArgs {
         Ok(context)
     }
 
-    fn sampler(&self, device: Device) -> Sampler {
-        let usual = if device == Device::Cpu { Sampler::Exact } else { Sampler::Cached };
-        self.sampler.unwrap_or(usual)
-    }
-
     /// Draws what is not known of `symbols` `[B, T]`.
     pub(super) fn run(
         &self,
@@ -230,7 +223,7 @@ impl DrawArgs {
         let tick = |count: usize| ticker.tick(count);
         let (model, samples, threads) = (&on.trained.model, symbols.ncols(), on.args.threads());
         let xs = symbols.view_mut();
-        match self.sampler(on.device) {
+        match self.sampler.unwrap_or_else(|| Sampler::usual(on.device)) {
             Sampler::Exact => {
                 draw_in_parallel(
                     &ExactEngine::new(model, samples)?,
@@ -250,6 +243,13 @@ impl DrawArgs {
                     threads,
                     &tick,
                 );
+            }
+            Sampler::Cuda => {
+                let mut tick = |column: &[u32]| {
+                    tick(column.len());
+                    ControlFlow::Continue(())
+                };
+                on.cuda(samples)?.draw(context, xs, draws, &mut tick)?;
             }
             Sampler::Cached => {
                 let engine = CachedEngine::new(model, samples, on.device);
@@ -307,12 +307,13 @@ impl DrawArgs {
                 &mut each,
             );
         };
-        let sampler = self.sampler(on.device);
+        let sampler = self.sampler.unwrap_or_else(|| Sampler::usual(on.device));
         let full = matches!(sampler, Sampler::Cached | Sampler::Plain);
         let _autocast = full.then(|| on.args.precision.autocast(on.device));
         match sampler {
             Sampler::Exact => go(&ExactEngine::new(model, samples)?),
             Sampler::Fast => go(&FastEngine::new(model, samples)?),
+            Sampler::Cuda => on.cuda(samples)?.draw(context, xs.view_mut(), draws, &mut each)?,
             Sampler::Cached => go(&CachedEngine::new(model, samples, on.device)),
             Sampler::Plain => go(&Plain::new(&Clips { model, samples }, on.device)),
         }

@@ -8,6 +8,7 @@ mod demo;
 mod draw;
 mod evaluate;
 mod sample;
+mod sampler;
 mod train;
 
 use anyhow::Result;

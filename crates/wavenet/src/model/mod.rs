@@ -93,8 +93,8 @@ impl Layer {
 /// A context as tensors.
 #[derive(Debug)]
 pub(crate) struct Condition {
-    speakers: Option<Tensor>,  // [B]
-    upsampled: Option<Tensor>, // [B, C, T]
+    speakers: Option<Tensor>,             // [B]
+    pub(crate) upsampled: Option<Tensor>, // [B, C, T]
 }
 
 impl Condition {

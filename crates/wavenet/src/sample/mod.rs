@@ -2,6 +2,7 @@
 
 mod cached;
 mod condition;
+mod cuda;
 mod entrance;
 mod exact;
 mod fast;
@@ -12,6 +13,7 @@ mod taps;
 use std::sync::Arc;
 
 pub use cached::CachedEngine;
+pub use cuda::CudaEngine;
 
 use core_layers::{
     ConfigError, Context as _, Engine, Layout, Stepper,

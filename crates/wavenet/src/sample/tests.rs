@@ -13,7 +13,7 @@ use crate::{
     model::Clips,
 };
 
-const SAMPLES: usize = 45;
+pub(super) const SAMPLES: usize = 45;
 
 fn tiny() -> WaveNetConfig {
     WaveNetConfig {
@@ -37,7 +37,7 @@ fn tiny() -> WaveNetConfig {
 }
 
 /// Every kind of network.
-fn configs() -> Vec<(&'static str, WaveNetConfig)> {
+pub(super) fn configs() -> Vec<(&'static str, WaveNetConfig)> {
     let local = WaveNetConfig { features: 3, hop: 5, condition_channels: 4, ..tiny() };
     vec![
         ("plain", tiny()),
@@ -64,7 +64,7 @@ fn configs() -> Vec<(&'static str, WaveNetConfig)> {
 }
 
 /// A network whose every weight matters.
-fn network(config: &WaveNetConfig) -> (nn::VarStore, WaveNet) {
+pub(super) fn network(config: &WaveNetConfig) -> (nn::VarStore, WaveNet) {
     tch::manual_seed(3);
     let vs = nn::VarStore::new(Device::Cpu);
     let model = WaveNet::new(&vs.root(), config).unwrap();
@@ -75,7 +75,7 @@ fn network(config: &WaveNetConfig) -> (nn::VarStore, WaveNet) {
     (vs, model)
 }
 
-fn context(config: &WaveNetConfig, rows: usize) -> SoundContext {
+pub(super) fn context(config: &WaveNetConfig, rows: usize) -> SoundContext {
     let mut context = SoundContext::none(rows);
     if config.speakers > 0 {
         context = context

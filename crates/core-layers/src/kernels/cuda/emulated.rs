@@ -1,4 +1,4 @@
-//! A GPU for tests: the text of the kernels compiled as C++ beside `csrc/cuda/emulator.h`, its threads run as fibres.
+//! A GPU for tests, of this crate and, by the feature `emulator`, of those above it: the text of the kernels compiled as C++ beside `csrc/cuda/emulator.h`, its threads run as fibres.
 
 use std::{
     cell::Cell,
@@ -24,9 +24,12 @@ const EMULATOR: &str = include_str!("../../../csrc/cuda/emulator.h");
 
 /// In which order the fibres of a block take turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub enum Order {
+    /// By their numbers.
     Forward,
+    /// The last first.
     Reversed,
+    /// In an order that differs from turn to turn.
     Shuffled,
 }
 
@@ -47,7 +50,7 @@ pub(super) fn current() -> Option<&'static dyn Gpu> {
 
 /// Runs `test` where kernels run: on the CPU under the emulator, once an order of fibres, and on the first GPU if there is
 /// one. It is told the device for its tensors, and a name for its messages.
-pub(crate) fn on_every_gpu(test: impl Fn(Device, &str)) {
+pub fn on_every_gpu(test: impl Fn(Device, &str)) {
     for order in [Order::Forward, Order::Reversed, Order::Shuffled] {
         emulated(order, || test(Device::Cpu, &format!("emulated, {order:?}")));
     }
@@ -57,7 +60,7 @@ pub(crate) fn on_every_gpu(test: impl Fn(Device, &str)) {
 }
 
 /// Runs `of` with the CPU taken for a GPU.
-pub(crate) fn emulated<R>(order: Order, of: impl FnOnce() -> R) -> R {
+pub fn emulated<R>(order: Order, of: impl FnOnce() -> R) -> R {
     struct Restore(Option<Order>);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -128,10 +131,10 @@ fn compiled(source: &Source, element: Element) -> PathBuf {
     if made.exists() {
         return made;
     }
-    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).expect("cargo's folder can be written");
     let [text_path, unfinished] =
         ["cpp", "unfinished"].map(|it| folder.join(format!("{stem}-{}.{it}", std::process::id())));
-    fs::write(&text_path, text).unwrap();
+    fs::write(&text_path, text).expect("cargo's folder can be written");
     let output = Command::new("c++")
         // without -fno-gnu-unique all libraries of a process would share one table of kernels
         .args(["-std=c++17", "-O1", "-shared", "-fPIC", "-fno-strict-aliasing", "-fno-gnu-unique"])
@@ -142,7 +145,7 @@ fn compiled(source: &Source, element: Element) -> PathBuf {
         .expect("a C++ compiler, as the crate was built with");
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}.cu under the emulator:\n{message}", source.name);
-    fs::rename(&unfinished, &made).unwrap();
-    fs::remove_file(&text_path).unwrap();
+    fs::rename(&unfinished, &made).expect("it was just made");
+    fs::remove_file(&text_path).expect("it was just written");
     made
 }

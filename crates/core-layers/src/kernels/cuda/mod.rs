@@ -13,12 +13,12 @@ mod compile;
 pub(crate) mod cross_entropy;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
-#[cfg(test)]
+#[cfg(any(test, feature = "emulator"))]
 #[expect(
     unsafe_code,
     reason = "opens and calls a library that the test made; each block says why it is sound"
 )]
-pub(crate) mod emulated;
+pub mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
@@ -29,6 +29,8 @@ pub(crate) mod norm;
 pub(crate) mod rope;
 #[cfg(test)]
 mod tests;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub mod wavenet;
 
 use std::{ffi::c_void, fmt};
 
@@ -68,10 +70,12 @@ pub(crate) const GATE: Source = source!("gate");
 pub(crate) const LOGISTICS: Source = source!("logistics");
 pub(crate) const NORM: Source = source!("norm");
 pub(crate) const ROPE: Source = source!("rope");
+pub(crate) const WAVENET: Source = source!("wavenet");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 6] = [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, ROPE];
+pub(crate) const SOURCES: [Source; 7] =
+    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, ROPE, WAVENET];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,7 +203,7 @@ pub(crate) fn of(device: Device) -> Option<&'static dyn Gpu> {
     }
     match device {
         Device::Cuda(index) => driver::of(index),
-        #[cfg(test)]
+        #[cfg(any(test, feature = "emulator"))]
         Device::Cpu => emulated::current(),
         _ => None,
     }

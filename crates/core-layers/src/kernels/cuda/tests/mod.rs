@@ -8,6 +8,7 @@ mod gate;
 mod logistics;
 mod norm;
 mod rope;
+mod wavenet;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
