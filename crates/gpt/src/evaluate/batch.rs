@@ -14,17 +14,11 @@ const LOGITS: i64 = 1 << 24;
 pub struct Batch {
     tokens: Tensor,         // [B, T + 1]
     counts: Option<Tensor>, // [B, T], 1 where a prediction counts; none if all do
-    predictions: usize,
 }
 
 impl Batch {
     /// The windows of documents; before the first token of one stands `start`.
-    pub fn new<D: Documents + ?Sized>(
-        documents: &D,
-        windows: &[Window],
-        start: u32,
-        device: Device,
-    ) -> Self {
+    pub fn new(documents: &dyn Documents, windows: &[Window], start: u32, device: Device) -> Self {
         let time = windows.iter().map(|it| it.to - it.start).max().unwrap_or(0);
         let mut tokens = vec![0i64; windows.len() * (time + 1)];
         let mut counts = vec![0f32; windows.len() * time];
@@ -43,7 +37,6 @@ impl Batch {
         Self {
             tokens: Tensor::from_slice(&tokens).view(sizes(time + 1)).to_device(device),
             counts: Some(Tensor::from_slice(&counts).view(sizes(time)).to_device(device)),
-            predictions: windows.iter().map(|it| it.to - it.from).sum(),
         }
     }
 
@@ -52,12 +45,7 @@ impl Batch {
         let rows = tokens.len() / (time + 1);
         let sizes = [rows as i64, time as i64 + 1];
         let tokens = Tensor::from_slice(tokens).view(sizes).to_device(device);
-        Self { tokens, counts: None, predictions: rows * time }
-    }
-
-    /// Predictions that count.
-    pub fn predictions(&self) -> usize {
-        self.predictions
+        Self { tokens, counts: None }
     }
 
     /// Nats of the predictions that count, summed; `train` lets dropout act.
