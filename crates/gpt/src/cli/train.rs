@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use core_layers::{
     ConfigError,
@@ -99,18 +99,9 @@ impl TrainArgs {
             preset(&self.preset).ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &RUNS))
         };
         let base = self.start.base(named)?;
-        let run = self.start.assign(Run {
-            model: base.model.clone(),
-            data: self.data.apply(base.data.clone())?,
-            train: self.train.apply(base.train)?,
-        })?;
-        if self.start.resume.is_some() {
-            ensure!(
-                run.model == base.model && run.data == base.data,
-                "a resumed run keeps its model and data"
-            );
-        }
-        Ok(run)
+        let data = self.data.apply(base.data.clone())?;
+        let train = self.train.apply(base.train.clone())?;
+        self.start.run(base, data, train)
     }
 
     /// What it starts from, and its model in `run` where it is one that has learnt before.
