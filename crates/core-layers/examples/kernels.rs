@@ -11,12 +11,12 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Instant};
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use core_layers::{
-    attention,
+    Conditionals, attention,
     autocast::Precision,
     conv,
     device::{DeviceChoice, keep_memory, set_threads},
     feed_forward, kernels,
-    likelihood::{Conditionals, Logistics},
+    likelihood::Logistics,
     norm::Norm,
     quantise::{QuantiserConfig, VectorQuantiser},
     rope::Rotations,
@@ -84,8 +84,7 @@ fn measure(args: &Args, device: Device, subject: &Subject) {
     let ours = best(args.repeats, device, || step(subject));
     let plain = best(args.repeats, device, || kernels::without(|| step(subject)));
     let bytes = Tensor::empty([subject.bytes as i64 / 2], (Kind::Uint8, device));
-    let mut to = bytes.empty_like();
-    let copy = best(args.repeats, device, || to.copy_(&bytes));
+    let copy = best(args.repeats, device, || bytes.copy());
     let microseconds = |seconds: f64| (seconds * 1e7).round() / 10.;
     println!(
         "{}",
@@ -203,7 +202,7 @@ fn rotary_attention(device: Device) -> Subject {
     let turn = Rotations::new(&frequencies, device).at(&Tensor::arange(256, (Kind::Int64, device)));
     let inputs = vec![random(&[12, 256, 640], Kind::BFloat16, device)];
     let bytes = bytes(&[&inputs[0]]) * 4;
-    let run = move |it: &[Tensor]| attention::joint(&it[0], Some(&turn), [6, 2]);
+    let run = move |it: &[Tensor]| attention::joint(&it[0], Some(&turn), [6, 2], 0.);
     Subject {
         name: "rope, attention",
         shapes: "[12, 256, 640] bf16".into(),

@@ -218,7 +218,7 @@ mod tests {
             for part in 0..3 {
                 for component in 0..2 {
                     let at = |step: f64| {
-                        let mut moved = wide.each_ref().map(Tensor::copy);
+                        let moved = wide.each_ref().map(Tensor::copy);
                         let by = if part == 1 { &scales * step } else { scales.full_like(step) };
                         let _ = moved[part].select(1, component).g_add_(&by.select(1, component));
                         let [logits, means, log_scales] = moved;

@@ -19,12 +19,7 @@ pub struct Batch {
 
 impl Batch {
     /// The windows of documents; before the first token of one stands `start`.
-    pub fn new<D: Documents + ?Sized>(
-        documents: &D,
-        windows: &[Window],
-        start: u32,
-        device: Device,
-    ) -> Self {
+    pub fn new(documents: &dyn Documents, windows: &[Window], start: u32, device: Device) -> Self {
         let time = windows.iter().map(|it| it.to - it.start).max().unwrap_or(0);
         let mut tokens = vec![0i64; windows.len() * time];
         let mut targets = vec![IGNORED; windows.len() * time];

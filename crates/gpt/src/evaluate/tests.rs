@@ -4,7 +4,11 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::*;
-use crate::train::tests::tiny;
+use crate::{
+    model::Decoder,
+    sample::{Decode, ExactEngine, FusedEngine, FusedOptions},
+    train::tests::tiny,
+};
 
 fn decoder() -> Result<Decoder> {
     tch::manual_seed(3);
@@ -64,6 +68,27 @@ fn the_score_does_not_depend_on_what_stands_beside_a_text() -> Result<()> {
         .sum();
     let together = of(&decoder, &texts, 8, 4);
     assert!((together.nats_per_token() * 32. - alone).abs() < 1e-4);
+    Ok(())
+}
+
+#[test]
+fn an_engine_scores_texts_as_the_decoder_does() -> Result<()> {
+    let decoder = decoder()?;
+    let weights = decoder.weights();
+    let options = FusedOptions { context: Some(8), ..FusedOptions::detect()? };
+    let engines: [Box<dyn Decode>; 2] = [
+        Box::new(FusedEngine::new(&tiny(), &weights, options)?),
+        Box::new(ExactEngine::new(&tiny(), &weights)?),
+    ];
+    let texts = texts(&[20, 3, 1, 9]);
+    let windows = windows(&texts.lengths(), 8, 3);
+    let wanted = decoder.nats(&texts, &windows);
+    for engine in engines {
+        let found = Engine { engine, start: 10 }.nats(&texts, &windows);
+        for ((found, wanted), window) in found.iter().zip(&wanted).zip(&windows) {
+            assert!((found - wanted).abs() < 1e-4, "{window:?}: {found}, not {wanted}");
+        }
+    }
     Ok(())
 }
 

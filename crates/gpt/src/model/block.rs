@@ -40,7 +40,7 @@ impl Block {
         train: bool,
         attend: Attend<'_>,
     ) -> Tensor {
-        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, attend);
+        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, train, attend);
         let xs = xs + dropped(found, self.dropout, train);
         let made = self.feed_forward.forward(&self.feed_forward_norm.forward(&xs));
         xs + dropped(made, self.dropout, train)

@@ -4,8 +4,8 @@
 //!
 //! `h_0 = embedding[x]` (plus `position` where positions are learnt), `h' = h + attention(norm(h))`,
 //! `h = h' + feed_forward(norm(h'))` for each layer, and `logits = head norm(h_L)`. What the three papers do
-//! differently is configuration. Differs: dropout acts on what enters the residual stream, as in GPT-2, but not on the
-//! weights of attention, so that the pass over a head is one.
+//! differently is configuration. Dropout acts as in GPT-2: on what enters the residual stream and on the weights of
+//! attention, which takes the pass over a head apart.
 
 mod adapt;
 mod attention;

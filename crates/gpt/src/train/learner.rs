@@ -28,12 +28,14 @@ pub struct Origin {
     pub weights: Option<Weights>,
     /// How text is cut; without it, as the data's configuration says.
     pub tokenizer: Option<Tokenizer>,
+    /// How it is prompted, as metadata says it: what it learns now changes neither stops nor chat template.
+    pub prompt: Option<String>,
     /// Adapters, where only these are trained.
     pub lora: Option<LoraConfig>,
 }
 
 impl Origin {
-    /// What `folder` goes on from: the tokenizer and the adapters of its last save, else `given`, else nothing.
+    /// What `folder` goes on from: tokenizer, prompt and adapters of its last save, else `given`, else nothing.
     pub(super) fn of(folder: &RunFolder, given: Option<&Self>) -> Result<Self> {
         let path = folder.file(LAST);
         if !path.exists() {
@@ -46,7 +48,7 @@ impl Origin {
         let tokenizer = tokenizer
             .transpose()
             .map_err(|error| anyhow!("{}: its tokenizer {error:#}", path.display()))?;
-        Ok(Self { weights: None, tokenizer, lora })
+        Ok(Self { weights: None, tokenizer, prompt: metadata.get(trained::PROMPT).cloned(), lora })
     }
 
     /// The text that a configuration names, cut by the tokenizer that is there already, if one is.

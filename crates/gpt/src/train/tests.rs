@@ -14,6 +14,7 @@ use super::{Learner, Origin, train};
 use crate::{
     config::{Attention, DecoderConfig, FeedForward, LoraConfig, Norm, Positions, Run},
     data::DataConfig,
+    formats::{self, Delivered},
     model::Decoder,
     text::Tokenizer,
     trained::{Trained, Weights},
@@ -238,6 +239,7 @@ fn further_training_starts_from_the_weights_that_were_given() -> Result<()> {
         weights: Some(given.weights()),
         tokenizer: Some(Tokenizer::Bytes),
         lora: Some(LoraConfig::default()),
+        ..Origin::default()
     };
     let folder = RunFolder::create(&place.path().join("run"), false)?;
     let killed = train(&run, Some(&origin), &folder, &|| true, &mut quiet)?; // after one step
@@ -263,6 +265,40 @@ fn further_training_starts_from_the_weights_that_were_given() -> Result<()> {
     let refusal = train(&averaged, Some(&origin), &other, &|| false, &mut quiet).unwrap_err();
     assert!(refusal.to_string().starts_with("train.ema_decay is 0.9"), "{refusal}");
     Ok(())
+}
+
+#[test]
+fn what_learns_further_is_prompted_as_before_also_when_it_was_resumed() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = run(place.path())?;
+    let given = Delivered {
+        name: "elsewhere".into(),
+        config: run.model.clone(),
+        weights: Decoder::new(&nn::VarStore::new(Device::Cpu).root(), &run.model)?.weights(),
+        tokenizer: Tokenizer::Bytes,
+        stops: vec![7, 256],
+        starts: false,
+        chat_template: Some("{{ messages[0].content }}!".into()),
+    };
+    let origin = Origin {
+        weights: Some(given.weights.clone()),
+        tokenizer: Some(Tokenizer::Bytes),
+        prompt: Some(formats::prompt(&given, "here")?),
+        lora: None,
+    };
+    let folder = RunFolder::create(&place.path().join("run"), false)?;
+    let killed = train(&run, Some(&origin), &folder, &|| true, &mut quiet)?;
+    assert_eq!(killed, Ending::Stopped { step: 1 });
+    let ensure_kept = |file| {
+        let found = formats::open(&folder.file(file), Weights::Ema)?;
+        assert_eq!((&*found.name, &found.stops, found.starts), ("here", &given.stops, false));
+        assert_eq!(found.chat_template, given.chat_template);
+        anyhow::Ok(())
+    };
+    ensure_kept(MODEL)?;
+    train(&run, None, &folder, &|| false, &mut quiet)?;
+    ensure_kept(MODEL)?;
+    ensure_kept(LAST)
 }
 
 #[test]

@@ -112,6 +112,22 @@ fn dropout_acts_in_training_only() {
 }
 
 #[test]
+fn dropout_acts_on_the_weights_of_attention() {
+    let config = DecoderConfig { dropout: 0.3, ..tiny_gpt2() };
+    let (_vs, model) = random(&config);
+    let attention = &model.blocks[0].attention; // before anything is dropped from what it writes
+    let xs = Tensor::randn([2, 9, config.d_model], (Kind::Float, Device::Cpu));
+    for band in [None, Some(4)] {
+        let found = |train| {
+            let attend = band.map_or(Attend::Causal, Attend::Band);
+            attention.forward(&xs, None, train, attend)
+        };
+        assert_eq!(found(false), found(false), "{band:?}");
+        assert_ne!(found(true), found(true), "{band:?}");
+    }
+}
+
+#[test]
 fn training_and_evaluation_compute_the_same_where_nothing_is_dropped() {
     for (family, config) in families() {
         let (_vs, model) = random(&config);

@@ -61,7 +61,7 @@ fn attention_over_a_turned_projection_is_its_formula() {
     on_every_gpu(|device, gpu| {
         let all = numbers(&[2, 5, 48], 0.7, 2., Kind::Float, device);
         let turn = angles(&arange(&[5], device), 12);
-        let of = |it: &[Tensor]| vec![attention::joint(&it[0], Some(&turn), [2, 1])];
+        let of = |it: &[Tensor]| vec![attention::joint(&it[0], Some(&turn), [2, 1], 0.)];
         let found = values_and_gradients(&of, std::slice::from_ref(&all));
         let wanted = without(|| values_and_gradients(&of, &[all.to_kind(Kind::Double)]));
         for (found, wanted) in found.iter().zip(&wanted) {
