@@ -6,7 +6,12 @@
 //! `kernels table FILE` prints such lines, and those of `scripts/yardstick/kernels.py`, as a table.
 #![expect(clippy::print_stdout, reason = "prints what it measures")]
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -51,6 +56,20 @@ enum Command {
     },
 }
 
+/// What is measured, of the inputs of a subject.
+type Layer = dyn Fn(&[Tensor]) -> Tensor;
+/// Device, threads and kernel.
+type Key = (String, u64, String);
+/// What was measured, in the order of the table.
+const COLUMNS: [&str; 5] = ["plain_us", "eager_us", "compiled_us", "ours_us", "copy_us"];
+
+/// Shapes, and what was measured under each column.
+#[derive(Default)]
+struct Row {
+    shapes: String,
+    columns: [Vec<f64>; COLUMNS.len()],
+}
+
 /// A layer at the shapes of a training step.
 struct Subject {
     name: &'static str,
@@ -58,7 +77,7 @@ struct Subject {
     inputs: Vec<Tensor>,
     /// Bytes that a forward and a backward pass must move at the least.
     bytes: usize,
-    run: Box<dyn Fn(&[Tensor]) -> Tensor>,
+    run: Box<Layer>,
 }
 
 fn main() -> Result<()> {
@@ -268,10 +287,8 @@ fn lookup(device: Device) -> Subject {
 }
 
 /// Medians of what was measured of the same, in microseconds.
-fn table(file: &PathBuf) -> Result<()> {
-    let mut rows: BTreeMap<(String, u64, String), (String, BTreeMap<&str, Vec<f64>>)> =
-        BTreeMap::new();
-    const COLUMNS: [&str; 5] = ["plain_us", "eager_us", "compiled_us", "ours_us", "copy_us"];
+fn table(file: &Path) -> Result<()> {
+    let mut rows: BTreeMap<Key, Row> = BTreeMap::new();
     for (number, line) in fs::read_to_string(file)?.lines().enumerate() {
         let line: Value =
             serde_json::from_str(line).with_context(|| format!("line {}", number + 1))?;
@@ -282,20 +299,18 @@ fn table(file: &PathBuf) -> Result<()> {
         };
         let row = rows.entry((text("device"), threads, text("kernel"))).or_default();
         if line["shapes"].is_string() {
-            row.0 = text("shapes");
+            row.shapes = text("shapes");
         }
-        for column in COLUMNS {
-            if let Some(it) = line[column].as_f64() {
-                row.1.entry(column).or_default().push(it);
-            }
+        for (column, name) in row.columns.iter_mut().zip(COLUMNS) {
+            column.extend(line[name].as_f64());
         }
     }
     println!(
-        "| kernel, forward and backward | shapes | device, threads | plain twin | PyTorch eager | torch.compile | ours | a copy of its bytes | ours to the best other |"
+        "| forward and backward, microseconds | shapes | device, threads | plain twin | PyTorch eager | torch.compile | ours | a \
+         copy of its bytes | ours to the best other |\n|---|---|---|--:|--:|--:|--:|--:|--:|"
     );
-    println!("|---|---|---|--:|--:|--:|--:|--:|--:|");
-    for ((device, threads, kernel), (shapes, columns)) in &mut rows {
-        let medians = COLUMNS.map(|column| columns.get_mut(column).map(|it| median(it)));
+    for ((device, threads, kernel), Row { shapes, columns }) in &mut rows {
+        let medians = columns.each_mut().map(|it| (!it.is_empty()).then(|| median(it)));
         let others = medians[..3].iter().flatten().copied().fold(f64::INFINITY, f64::min);
         let shown = medians.map(|it| it.map_or("not run".to_owned(), |it| format!("{it:.1}")));
         let ratio = medians[3].map_or_else(String::new, |ours| format!("{:.2}x", others / ours));

@@ -122,6 +122,9 @@ mod tests {
     use super::*;
     use crate::rope::Rotations;
 
+    /// A name, attention with so much dropout, and its band.
+    type Way<'a> = (&'a str, &'a dyn Fn(f64) -> Tensor, i64);
+
     fn random(heads: i64, time: i64) -> Tensor {
         Tensor::randn([2, heads, time, 8], (Kind::Float, Device::Cpu))
     }
@@ -273,7 +276,7 @@ mod tests {
             let ys = joint(&all, None, [heads, heads], dropout);
             ys.view([2, time, heads, time]).transpose(1, 2).contiguous()
         };
-        let ways: [(&str, &dyn Fn(f64) -> Tensor, i64); 4] = [
+        let ways: [Way<'_>; 4] = [
             ("causal", &|dropout| causal(&qs, &ks, &unit, dropout), time),
             ("joint", &by_joint, time),
             ("short", &|dropout| banded(&qs, &ks, &unit, time, dropout), time),

@@ -99,7 +99,7 @@ impl TrainArgs {
         let base = self.start.base(named)?;
         let data = self.data.apply(base.data.clone())?;
         let train = self.train.apply(base.train.clone())?;
-        self.start.run(base, data, train)
+        self.start.run(&base, data, train)
     }
 
     /// What it starts from, and its model in `run` where it is one that has learnt before.

@@ -79,7 +79,7 @@ impl TrainArgs {
             data.speakers.clear(); // those of a preset's own set
         }
         let train = self.train.apply(base.train.clone())?;
-        self.start.run(base, data, train)
+        self.start.run(&base, data, train)
     }
 }
 
