@@ -31,10 +31,10 @@ use core_layers::{
     rope::Rotations,
     training::{Network, Part},
 };
-use tch::{Device, Kind, Tensor, nn, nn::Module};
+use tch::{Device, Kind, Tensor, nn};
 
 use self::{
-    block::{Block, dropped, norm},
+    block::{Block, Stream, dropped, norm},
     linear::normal,
 };
 use crate::config::{DecoderConfig, Positions};
@@ -229,20 +229,23 @@ impl Decoder {
             Some(table) => embedded + Tensor::embedding(table, positions, -1, false, false),
             None => embedded.shallow_clone(),
         };
-        let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
+        let entered = dropped(entered, self.config.dropout, train); // [B, T, D]
+        let mut stream = Stream { xs: entered, made: None };
         for (layer, block) in self.blocks.iter().enumerate() {
+            let (xs, normed) = stream.normed(&block.attention_norm);
             see(layer, &xs);
-            xs = if let Some(kept) = &mut kept {
-                let mut of_layer = |heads: &Heads| kept(layer, heads);
-                block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
-            } else {
-                let band = self.config.attention.band(layer as i64);
-                let attend = band.map_or(Attend::Causal, Attend::Band);
-                block.forward(&xs, turn.as_ref(), train, attend)
+            let band = self.config.attention.band(layer as i64);
+            let mut of_layer = kept.as_mut().map(|kept| move |heads: &Heads| kept(layer, heads));
+            let attend = match (&mut of_layer, band) {
+                (Some(of_layer), _) => Attend::Kept(of_layer),
+                (None, Some(band)) => Attend::Band(band),
+                (None, None) => Attend::Causal,
             };
+            stream = block.forward(&xs, &normed, turn.as_ref(), train, attend);
         }
+        let (xs, normed) = stream.normed(&self.norm);
         see(self.blocks.len(), &xs);
-        self.norm.forward(&xs)
+        normed
     }
 }
 

@@ -1,5 +1,7 @@
 //! Norms, positions, heads and feed-forward networks, as the papers have them.
 
+use tch::nn::Module;
+
 use super::*;
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
