@@ -23,7 +23,7 @@ fn of(it: &[Tensor]) -> Vec<Tensor> {
 #[test]
 fn cross_entropy_is_its_formula() {
     for levels in [1, 31, 33, 1025] {
-        for positions in AWKWARD.into_iter().filter(|it| it * levels < 2000) {
+        for positions in AWKWARD.into_iter().filter(|it| *it < 1025 && it * levels < 1100) {
             let inputs = |kind, device| {
                 let logits = numbers(&[positions, levels], 0.7, 9., kind, device);
                 vec![symbols(levels, &[positions], device), logits]
