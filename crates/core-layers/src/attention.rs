@@ -139,7 +139,7 @@ mod tests {
         let place = Tensor::arange(time, (Kind::Int64, Device::Cpu));
         let age = place.unsqueeze(-1) - &place; // [S, T]
         let hidden = age.lt(0).logical_or(&age.ge(band));
-        let scores = qs.matmul(&ks.transpose(-1, -2)) / 8f64.sqrt();
+        let scores = qs.matmul(&ks.transpose(-1, -2)) / (qs.size()[3] as f64).sqrt();
         scores.masked_fill(&hidden, f64::NEG_INFINITY).softmax(-1, Kind::Float).matmul(vs)
     }
 
