@@ -261,7 +261,7 @@ fn a_model_that_learnt_to_talk_still_does_when_it_learns_further() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (folder.path().join("book.txt"), folder.path().join("talker"));
     fs::write(&data, prose()).unwrap();
-    let flags = "--preset char-small --lora-rank 2 --num-steps 2 --save-every 1 --num-samples 0 \
+    let flags = "--preset char-small --tokenizer auto --lora-rank 2 --num-steps 2 --save-every 1 --num-samples 0 \
         --batch-size 2 --eval-examples 1 --threads 1 --quiet";
     let model = delivered("gguf-text/model.gguf");
     let paths = ["train", "--from", &model, "--data", text(&data), "--out", text(&out)];

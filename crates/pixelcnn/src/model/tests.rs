@@ -226,7 +226,7 @@ fn a_map_of_another_shape_is_refused() {
 fn kernels_change_no_loss_and_no_gradient_but_by_rounding() -> Result<()> {
     for head in [Head::Softmax, Head::Logistics { mixtures: 3 }] {
         let image = ImageConfig { colours: 3, head, ..ImageConfig::grey(5, 4, 16) };
-        let (vs, model) = random(GatedConfig { image, ..one_block(5, 4) })?;
+        let (vs, model) = random(GatedConfig { image, channels: 9, ..one_block(5, 4) })?;
         let xs = audit::symbol_tensor(&audit::random_symbols(&model.layout(), 2, 3));
         let weights: Vec<Tensor> = core_layers::optim::parameters(&vs).into_values().collect();
         let found = || {
