@@ -17,6 +17,9 @@ mod driver;
 pub mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
+mod line;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub mod program;
 #[cfg(test)]
 mod tests;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
@@ -47,19 +50,26 @@ impl Source {
     }
 }
 
-/// The source of that name.
+/// The source of that name, behind those headers.
 macro_rules! source {
-    ($name:literal) => {
-        Source { name: $name, text: include_str!(concat!("../../../csrc/cuda/", $name, ".cu")) }
+    ($name:literal $(, $header:literal)*) => {
+        Source {
+            name: $name,
+            text: concat!(
+                $(include_str!(concat!("../../../csrc/cuda/", $header)),)*
+                include_str!(concat!("../../../csrc/cuda/", $name, ".cu"))
+            ),
+        }
     };
 }
 
 pub(crate) const GATE: Source = source!("gate");
-pub(crate) const WAVENET: Source = source!("wavenet");
+pub(crate) const PROGRAM: Source = source!("program", "stepper.cuh");
+pub(crate) const WAVENET: Source = source!("wavenet", "stepper.cuh");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 2] = [GATE, WAVENET];
+pub(crate) const SOURCES: [Source; 3] = [GATE, PROGRAM, WAVENET];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,6 +3,7 @@
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
 mod gate;
+mod program;
 mod wavenet;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -178,14 +178,14 @@ impl Case {
             let mut pre = causal(&hs, at, (taps - 1) * dilation, dilation);
             if let Some(condition) = &self.condition {
                 let none = None::<Tensor>;
-                pre = pre + condition.conv1d(&self.tensors[at + 2], none, 1, 0, 1, 1);
+                pre += condition.conv1d(&self.tensors[at + 2], none, 1, 0, 1, 1);
             }
             if self.sizes.speakers > 0 {
                 let speakers = Tensor::from_slice(&SPEAKERS.map(i64::from));
-                pre = pre + self.tensors[at + 3].index_select(0, &speakers).unsqueeze(2);
+                pre += self.tensors[at + 3].index_select(0, &speakers).unsqueeze(2);
             }
             let zs = pre.narrow(1, 0, gate).tanh() * pre.narrow(1, gate, gate).sigmoid();
-            hs = hs + causal(&zs, at + 4, 0, 1);
+            hs += causal(&zs, at + 4, 0, 1);
             gates.push(zs);
         }
         let skips = causal(&Tensor::cat(&gates, 1), 2, 0, 1).relu();
@@ -290,7 +290,7 @@ fn levels_are_drawn_where_the_cumulated_probability_passes_the_number() {
 fn the_ends_of_the_distribution_and_numbers_that_are_none_give_levels() {
     on_every_gpu(|device, gpu| {
         let mut case = Case::new(&tiny(), Kind::Float);
-        let uniforms = Array2::from_shape_vec((VOICES, 2), vec![0., 0.99999994, 1., 0.5, 0., 1.]);
+        let uniforms = Array2::from_shape_vec((VOICES, 2), vec![0., 0.999_999_9, 1., 0.5, 0., 1.]);
         let uniforms = uniforms.unwrap();
         // levels 0 and 11 never occur
         let far = Tensor::from_slice(&[-1e4, 0., 0., 0., 0., 0., 0., 0., 0., 0., 0., -1e4]);
