@@ -257,6 +257,56 @@ fn a_conversation_is_held_through_a_pipe() {
 }
 
 #[test]
+fn a_model_that_learnt_to_talk_still_does_when_it_learns_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("book.txt"), folder.path().join("talker"));
+    fs::write(&data, prose()).unwrap();
+    let flags = "--preset char-small --lora-rank 2 --num-steps 2 --save-every 1 --num-samples 0 \
+        --batch-size 2 --eval-examples 1 --threads 1 --quiet";
+    let model = delivered("gguf-text/model.gguf");
+    let paths = ["train", "--from", &model, "--data", text(&data), "--out", text(&out)];
+    succeed(&paths.into_iter().chain(flags.split_whitespace()).collect::<Vec<_>>());
+    succeed(&["train", "--resume", text(&out), "--num-steps", "4", "--quiet"]);
+    let mut child = chainrule("gpt", &["chat", text(&out), "--max-tokens", "3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"the\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_file_is_measured_by_the_engine_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, small) = (folder.path().join("book.txt"), folder.path().join("small.safetensors"));
+    fs::write(&data, &prose()[..600]).unwrap();
+    succeed(&[
+        "quantize",
+        &delivered("gguf-text/model.gguf"),
+        "--to",
+        "int8",
+        "--out",
+        text(&small),
+    ]);
+    let nats = |more: &[&str]| {
+        let flags = ["evaluate", text(&small), text(&data), "--threads", "1", "--json"];
+        json(&[&flags, more].concat())["nats_per_token"].as_f64().unwrap()
+    };
+    let torch = nats(&[]);
+    let (exact, fused) = (nats(&["--engine", "exact"]), nats(&["--engine", "fused"]));
+    assert!((exact - torch).abs() < 1e-4, "{exact}, not {torch}");
+    assert!(fused != exact && (fused - torch).abs() < 0.05, "{fused}, not {torch}");
+    for (flag, value) in [("--precision", "bf16"), ("--device", "auto")] {
+        let flags = ["evaluate", text(&small), text(&data), "--engine", "fused", flag, value];
+        let line = fail(&flags, 2);
+        assert!(line.contains("left out with the fused engine"), "{line}");
+    }
+}
+
+#[test]
 fn pieces_of_a_text_are_shown_with_their_numbers() {
     let model = delivered("gguf-text/model.gguf");
     let report = json(&["tokenize", &model, "the day", "--json"]);

@@ -3,9 +3,14 @@
 use std::{env, error::Error, fs, os::unix, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for source in
-        ["csrc/api.h", "csrc/cpu", "csrc/gradient.cpp", "csrc/guards.cpp", "csrc/optim.cpp"]
-    {
+    for source in [
+        "csrc/api.h",
+        "csrc/overwrite.h",
+        "csrc/cpu",
+        "csrc/gradient.cpp",
+        "csrc/guards.cpp",
+        "csrc/optim.cpp",
+    ] {
         println!("cargo:rerun-if-changed={source}"); // .cu files are text of the crate
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -38,9 +43,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .files(["csrc/optim.cpp", "csrc/guards.cpp", "csrc/gradient.cpp"])
         .files(["csrc/cpu/conv.cpp", "csrc/cpu/gate.cpp"])
-        .files(["csrc/cpu/log_prob.cpp", "csrc/cpu/nade.cpp"])
+        .files(["csrc/cpu/cross_entropy.cpp", "csrc/cpu/nade.cpp"])
         .files(["csrc/cpu/attention.cpp", "csrc/cpu/feed_forward.cpp"])
-        .file("csrc/cpu/norm.cpp")
+        .files(["csrc/cpu/logistics.cpp", "csrc/cpu/norm.cpp"])
         .compile("core_layers_shim");
     Ok(())
 }

@@ -1,5 +1,6 @@
 // Gives tensors that Rust computed a gradient that Rust computes: one autograd function for every kernel launched there.
 #include "api.h"
+#include "overwrite.h"
 #include <ATen/core/Tensor.h>
 #include <ATen/core/custom_class.h>
 #include <ATen/core/ivalue.h>
@@ -82,6 +83,10 @@ int cl_with_gradient(const Tensor* const* inputs, int input_count, const Tensor*
          variable_list found = Foreign::apply(at::TensorList(given), &made);
          for (int i = 0; i < output_count; i++) outputs[i] = new Tensor(found[static_cast<size_t>(i)]);)
 }
+
+// Whether a rule may write a gradient over what was saved for it; see overwrite.h. The context, `saved` of the backward pass
+// and the rule hold a handle each.
+int cl_may_overwrite(const Tensor* saved, int* may) { CL_TRY(*may = cl::may_overwrite(*saved, 3)) }
 
 // The stream that libtorch launches on, of CUDA device `index`.
 int cl_current_stream(int index, void** stream) {

@@ -3,34 +3,43 @@
 //! Letters: B examples, H query heads, K key and value heads, S queries, T keys, E width of a head, W band.
 //!
 //! Query head h reads key and value head `h K / H` (Ainslie et al., "GQA", 2023, <https://arxiv.org/abs/2305.13245>).
+//! Dropout acts on the weights of the softmax, as in GPT-2: each is zero with probability p, else divided by `1 - p`.
 
 use tch::{Kind, Tensor};
 
 use crate::{kernels::decoder, rope::Turn};
 
 /// Causal self-attention of queries, keys and values that stand side by side, queries and keys turned first where there
-/// are angles: in one pass over each head where the CPU multiplies bfloat16, which takes a third of the time.
+/// are angles: in one pass over each head where the CPU multiplies bfloat16, which takes a third of the time. That pass
+/// drops nothing: with `dropout` the definition is taken.
 ///
 /// # Shape
 /// `[B, T, (H + 2 K) E]` to `[B, T, H E]`; `heads` are H and K.
-pub fn joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
+pub fn joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2], dropout: f64) -> Tensor {
     let tables = turn.and_then(Turn::tables);
     let rows_are_alike = turn.is_none() || tables.is_some();
-    if rows_are_alike && decoder::takes_attention(all, heads) {
+    if dropout == 0. && rows_are_alike && decoder::takes_attention(all, heads) {
         return decoder::attention(all, tables, heads)
             .unwrap_or_else(|error| panic!("attention: {error}"));
     }
-    plain_joint(all, turn, heads)
+    if let Some(turn) = turn
+        && let (rows, time, width) = all.size3().expect("projections are [B, T, C]")
+        && let split = all.view([rows, time, heads[0] + 2 * heads[1], -1])
+        && let Some(turned) = turn.of_first(&split, heads[0] + heads[1])
+    {
+        return plain_joint(&turned.view([rows, time, width]), None, heads, dropout);
+    }
+    plain_joint(all, turn, heads, dropout)
 }
 
 /// The definition of [`joint`].
-fn plain_joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
+fn plain_joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2], dropout: f64) -> Tensor {
     let (rows, time, _) = all.size3().expect("projections are [B, T, C]");
     let split = all.view([rows, time, heads[0] + 2 * heads[1], -1]).transpose(1, 2);
     let part = |first, count| split.narrow(1, first, count); // [B, count, T, E]
     let turned = |xs: Tensor| turn.map_or(xs.shallow_clone(), |turn| turn.forward(&xs));
     let (qs, ks) = (turned(part(0, heads[0])), turned(part(heads[0], heads[1])));
-    let ys = causal(&qs, &ks, &part(heads[0] + heads[1], heads[1]));
+    let ys = causal(&qs, &ks, &part(heads[0] + heads[1], heads[1]), dropout);
     ys.transpose(1, 2).reshape([rows, time, -1])
 }
 
@@ -38,10 +47,10 @@ fn plain_joint(all: &Tensor, turn: Option<&Turn>, heads: [i64; 2]) -> Tensor {
 ///
 /// # Shape
 /// Queries `[B, H, T, E]`, keys and values `[B, K, T, E]` to `[B, H, T, E]`.
-pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor) -> Tensor {
+pub fn causal(qs: &Tensor, ks: &Tensor, vs: &Tensor, dropout: f64) -> Tensor {
     let (ks, vs) = (for_queries(ks, qs), for_queries(vs, qs));
     let no_mask: Option<Tensor> = None;
-    Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, 0., true, None, false)
+    Tensor::scaled_dot_product_attention(qs, &ks, &vs, no_mask, dropout, true, None, false)
 }
 
 /// Queries see the keys where `mask` is true, or all; one that sees none gives zeros. Keys and values are not copied for
@@ -65,10 +74,10 @@ pub fn masked(qs: &Tensor, ks: &Tensor, vs: &Tensor, mask: Option<&Tensor>) -> T
 ///
 /// # Shape
 /// As [`causal`].
-pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64) -> Tensor {
+pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64, dropout: f64) -> Tensor {
     let (rows, heads, time, head) = qs.size4().expect("queries are [B, H, T, E]");
     if time <= band {
-        return causal(qs, ks, vs);
+        return causal(qs, ks, vs, dropout);
     }
     let blocks = (time + band - 1) / band;
     let padding = blocks * band - time;
@@ -84,7 +93,7 @@ pub fn banded(qs: &Tensor, ks: &Tensor, vs: &Tensor, band: i64) -> Tensor {
     };
     let mask = Some(band_mask(blocks, band).to_device(qs.device())); // [blocks, W, 2 W]
     let (qs, ks, vs) = (blocked(qs), with_previous(&ks), with_previous(&vs)); // blocks stand as heads
-    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, 0., false, None, false);
+    let ys = Tensor::scaled_dot_product_attention(&qs, &ks, &vs, mask, dropout, false, None, false);
     ys.reshape([rows, heads, blocks * band, head]).narrow(2, 0, time)
 }
 
@@ -113,6 +122,9 @@ mod tests {
     use super::*;
     use crate::rope::Rotations;
 
+    /// A name, attention with so much dropout, and its band.
+    type Way<'a> = (&'a str, &'a dyn Fn(f64) -> Tensor, i64);
+
     fn random(heads: i64, time: i64) -> Tensor {
         Tensor::randn([2, heads, time, 8], (Kind::Float, Device::Cpu))
     }
@@ -134,7 +146,7 @@ mod tests {
     #[test]
     fn causal_attention_is_its_formula() {
         let [qs, ks, vs] = [4, 4, 4].map(|heads| random(heads, 13));
-        assert!(difference(&causal(&qs, &ks, &vs), &plain(&qs, &ks, &vs, 13)) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &plain(&qs, &ks, &vs, 13)) < 1e-5);
     }
 
     #[test]
@@ -155,9 +167,9 @@ mod tests {
             let place = Tensor::arange(time, (Kind::Int64, Device::Cpu));
             let turn = is_turned.then(|| Rotations::new(&frequencies, Device::Cpu).at(&place));
             let coefficients = Tensor::randn([2, time, heads[0] * width], options);
-            let run = |of: fn(&Tensor, Option<&Turn>, [i64; 2]) -> Tensor, kind| {
+            let run = |of: fn(&Tensor, Option<&Turn>, [i64; 2], f64) -> Tensor, kind| {
                 let all = all.to_kind(kind).detach().set_requires_grad(true);
-                let ys = of(&all, turn.as_ref(), heads);
+                let ys = of(&all, turn.as_ref(), heads, 0.);
                 let loss = (ys.to_kind(Kind::Float) * &coefficients).sum(Kind::Float);
                 let gradient = Tensor::run_backward(&[loss], &[&all], false, false).remove(0);
                 [ys.detach(), gradient].map(|it| it.to_kind(Kind::Float))
@@ -178,7 +190,7 @@ mod tests {
             let tensors = [2, 2, 2].map(|heads| random(heads, time).set_requires_grad(true));
             let [qs, ks, vs] = &tensors;
             let coefficients = random(2, time);
-            let found = banded(qs, ks, vs, band);
+            let found = banded(qs, ks, vs, band, 0.);
             let wanted = plain(qs, ks, vs, band);
             assert!(difference(&found, &wanted) < 1e-5, "{time}, {band}");
             let gradients = |ys: &Tensor| {
@@ -208,7 +220,7 @@ mod tests {
             Tensor::stack(&(0..6).map(one).collect::<Vec<_>>(), 1)
         };
         let wanted = plain(&qs, &repeated(&ks), &repeated(&vs), 5);
-        assert!(difference(&causal(&qs, &ks, &vs), &wanted) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
     }
 
     #[test]
@@ -216,7 +228,7 @@ mod tests {
         let (qs, ks, vs) = (random(6, 5), random(2, 5), random(2, 5));
         let mask = Tensor::ones([5, 5], (Kind::Bool, Device::Cpu)).tril(0).view([1, 1, 5, 5]);
         let found = masked(&qs, &ks, &vs, Some(&mask));
-        assert!(difference(&found, &causal(&qs, &ks, &vs)) < 1e-5);
+        assert!(difference(&found, &causal(&qs, &ks, &vs, 0.)) < 1e-5);
         let last = masked(&qs.narrow(2, 4, 1), &ks, &vs, None);
         assert!(difference(&last, &found.narrow(2, 4, 1)) < 1e-5);
     }
@@ -225,8 +237,8 @@ mod tests {
     fn one_head_for_all_queries_is_multi_query_attention() {
         let (qs, ks, vs) = (random(6, 5), random(1, 5), random(1, 5));
         let wanted = plain(&qs, &ks, &vs, 5); // broadcast
-        assert!(difference(&causal(&qs, &ks, &vs), &wanted) < 1e-5);
-        assert!(difference(&banded(&qs, &ks, &vs, 2), &plain(&qs, &ks, &vs, 2)) < 1e-5);
+        assert!(difference(&causal(&qs, &ks, &vs, 0.), &wanted) < 1e-5);
+        assert!(difference(&banded(&qs, &ks, &vs, 2, 0.), &plain(&qs, &ks, &vs, 2)) < 1e-5);
     }
 
     #[test]
@@ -245,6 +257,40 @@ mod tests {
             Tensor::run_backward(&[ys.square().sum(Kind::Float)], &[qs, ks, vs], false, false);
         for gradient in gradients {
             assert_eq!(gradient.isfinite().all().int64_value(&[]), 1);
+        }
+    }
+
+    #[test]
+    fn dropout_zeroes_a_share_of_the_weights_and_scales_the_others() {
+        let (heads, time) = (6, 16);
+        let shape = [2, heads, time, time];
+        let options = (Kind::Float, Device::Cpu);
+        let [qs, ks] = [(); 2].map(|()| Tensor::randn(shape, options));
+        let unit = Tensor::eye(time, options).expand(shape, false); // what is found is the weights themselves
+        let joined = |xs: [&Tensor; 3]| {
+            let flat = |xs: &Tensor| xs.transpose(1, 2).reshape([2, time, heads * time]);
+            Tensor::cat(&xs.map(flat), -1)
+        };
+        let all = joined([&qs, &ks, &unit]);
+        let by_joint = |dropout| {
+            let ys = joint(&all, None, [heads, heads], dropout);
+            ys.view([2, time, heads, time]).transpose(1, 2).contiguous()
+        };
+        let ways: [Way<'_>; 4] = [
+            ("causal", &|dropout| causal(&qs, &ks, &unit, dropout), time),
+            ("joint", &by_joint, time),
+            ("short", &|dropout| banded(&qs, &ks, &unit, time, dropout), time),
+            ("banded", &|dropout| banded(&qs, &ks, &unit, 5, dropout), 5),
+        ];
+        for (name, of, band) in ways {
+            let (kept, found) = (of(0.), of(0.25));
+            assert!(difference(&kept, &plain(&qs, &ks, &unit, band)) < 1e-5, "{name}");
+            let is_zero = found.eq(0.).logical_and(&kept.gt(0.));
+            let share = is_zero.sum(Kind::Double) / kept.gt(0.).sum(Kind::Double);
+            let share = share.double_value(&[]); // of 1632 or 840
+            assert!((share - 0.25).abs() < 0.06, "{name}: {share}");
+            let scaled = (&kept / 0.75).masked_fill(&is_zero, 0.);
+            assert!(difference(&found, &scaled) < 1e-5, "{name}");
         }
     }
 }

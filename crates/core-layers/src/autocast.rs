@@ -3,7 +3,7 @@
 use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::{
     ConfigError,
@@ -120,6 +120,12 @@ impl Autocast {
     }
 }
 
+/// What products on `device` are computed in, where autocast says so.
+pub(crate) fn kind_of_products(device: Device) -> Option<Kind> {
+    let before = Autocast::suspend(device).previous;
+    (before.on && before.dtype == BF16).then_some(Kind::BFloat16)
+}
+
 impl Drop for Autocast {
     fn drop(&mut self) {
         // What could switch autocast on can switch it back; a panic in drop would hide the first one.
@@ -130,7 +136,7 @@ impl Drop for Autocast {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Kind, Tensor, kind::FLOAT_CPU};
+    use tch::{Tensor, kind::FLOAT_CPU};
 
     use super::*;
 

@@ -2,11 +2,14 @@
 
 use tch::Tensor;
 
-use crate::kernels::decoder;
+use crate::kernels::{cuda, decoder};
 
 /// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, an approximation of `x Phi(x)` (Hendrycks and Gimpel, 2016,
 /// <https://arxiv.org/abs/1606.08415>): GPT-2's.
 pub fn gelu_tanh(xs: &Tensor) -> Tensor {
+    if let Some(gpu) = gpu(xs) {
+        return cuda::activation::gelu(gpu, xs).unwrap_or_else(|error| panic!("gelu: {error}"));
+    }
     if decoder::takes_activation(xs) {
         return decoder::gelu(xs).unwrap_or_else(|error| panic!("gelu: {error}"));
     }
@@ -18,11 +21,21 @@ pub fn gelu_tanh(xs: &Tensor) -> Tensor {
 /// # Shape
 /// Two of one shape, to the same.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
-    let alike = gate.kind() == up.kind() && decoder::takes_activation(up);
+    let is_one_kind = gate.kind() == up.kind();
+    if let Some(gpu) = gpu(gate).filter(|_| is_one_kind) {
+        return cuda::activation::swiglu(gpu, gate, up)
+            .unwrap_or_else(|error| panic!("swiglu: {error}"));
+    }
+    let alike = is_one_kind && decoder::takes_activation(up);
     if alike && decoder::takes_activation(gate) {
         return decoder::swiglu(gate, up).unwrap_or_else(|error| panic!("swiglu: {error}"));
     }
     gate.silu() * up
+}
+
+/// What runs the kernels of activations, where they take `xs`.
+fn gpu(xs: &Tensor) -> Option<&'static dyn cuda::Gpu> {
+    cuda::of(xs.device()).filter(|_| cuda::Element::of(xs.kind()).is_some())
 }
 
 #[cfg(test)]

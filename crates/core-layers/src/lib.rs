@@ -15,6 +15,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod codec;
 pub mod conv;
+pub mod cross_entropy;
 pub mod dataset;
 pub mod device;
 pub mod encoded;

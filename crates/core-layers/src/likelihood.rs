@@ -1,75 +1,18 @@
 //! How probable examples are, exactly: nats inside, bits at the edge.
 //! Letters: B examples, N positions, L levels, M mixture components.
 
+mod logistics;
+
 use std::f64::consts::LN_2;
 
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+pub use self::logistics::Logistics;
 use crate::{
     autoregressive::{Autoregressive, Conditional, Conditionals},
-    kernels::ffi,
+    cross_entropy,
 };
-
-/// Mixtures of logistics on `[-1, 1]`, discretised to L equidistant levels (Salimans et al., "PixelCNN++", 2017,
-/// section 2.1, <https://arxiv.org/abs/1701.05517>).
-///
-/// Level `v` stands at `x = 2 v / (L - 1) - 1` and owns the bin `x +- 1 / (L - 1)`; the first and the last bin reach
-/// to infinity, so the levels of every position sum to one.
-#[derive(Debug)]
-pub struct Logistics {
-    /// Unnormalised log-weights `[B, N, M]`.
-    pub logits: Tensor,
-    /// Means `[B, N, M]`.
-    pub means: Tensor,
-    /// Logarithms of the scales `[B, N, M]`; who makes them says how small they may be.
-    pub log_scales: Tensor,
-    /// Levels L.
-    pub levels: i64,
-}
-
-impl Logistics {
-    /// `log p(x)` of the symbols `[B, N]`, in nats.
-    ///
-    /// With `a`, `b` the upper and lower edge of the bin in units of the scale,
-    /// `log (sigma(a) - sigma(b)) = log sigma(a) + log sigma(-b) + log(-expm1(b - a))`, which never subtracts
-    /// two numbers close to each other.
-    ///
-    /// # Shape
-    /// `[B, N]`.
-    pub fn log_prob(&self, xs: &Tensor) -> Tensor {
-        let half_bin = 1. / (self.levels - 1) as f64;
-        let levels = xs.unsqueeze(-1); // [B, N, 1]
-        let centres = (levels.to_kind(self.means.kind()) * (2. * half_bin) - 1.) - &self.means; // [B, N, M]
-        let inverse_scales = (-&self.log_scales).exp();
-        let upper = (&centres + half_bin) * &inverse_scales;
-        let lower = (&centres - half_bin) * &inverse_scales;
-        let above = levels.eq(self.levels - 1); // no upper edge
-        let below = levels.eq(0); // no lower edge
-        let width = (&inverse_scales * (-2. * half_bin)).expm1().neg().log();
-        let edges = above.logical_or(&below);
-        let log_bins = upper.log_sigmoid().where_self(&above.logical_not(), &upper.zeros_like())
-            + (-&lower).log_sigmoid().where_self(&below.logical_not(), &lower.zeros_like())
-            + width.where_self(&edges.logical_not(), &width.zeros_like());
-        (log_bins + self.logits.log_softmax(-1, None)).logsumexp([-1i64].as_slice(), false)
-    }
-
-    /// `log p` of every level `[B, N, L]`, some levels at once so that the memory stays bounded.
-    fn log_probs(&self) -> Tensor {
-        const NUMBERS: i64 = 1 << 22;
-        let at_once = (NUMBERS / self.logits.numel() as i64).clamp(1, self.levels);
-        let options = (Kind::Int64, self.logits.device());
-        let parts: Vec<Tensor> = (0..self.levels)
-            .step_by(at_once as usize)
-            .map(|first| {
-                let last = (first + at_once).min(self.levels);
-                let levels = Tensor::arange_start(first, last, options).view([-1, 1, 1]);
-                self.log_prob(&levels) // [levels, B, N]
-            })
-            .collect();
-        Tensor::cat(&parts, 0).permute([1, 2, 0])
-    }
-}
 
 impl Conditionals {
     /// `log p(x_i | x_<i)` of the symbols `[B, N]`, in nats.
@@ -78,9 +21,7 @@ impl Conditionals {
     /// `[B, N]`.
     pub fn log_prob(&self, xs: &Tensor) -> Tensor {
         match self {
-            Self::Logits(logits) if ffi::takes_kind(logits) => ffi::log_prob(logits, xs)
-                .unwrap_or_else(|error| panic!("log-probabilities: {error}")),
-            Self::Logits(logits) => plain_log_prob(logits, xs),
+            Self::Logits(logits) => cross_entropy::log_prob(logits, xs),
             Self::Logistics(logistics) => logistics.log_prob(xs),
         }
     }
@@ -132,11 +73,6 @@ impl Conditionals {
             }
         }
     }
-}
-
-/// The definition; [`Conditionals::log_prob`] does the same where it can without writing the softmax down.
-fn plain_log_prob(logits: &Tensor, xs: &Tensor) -> Tensor {
-    logits.log_softmax(-1, Kind::Float).gather(-1, &xs.unsqueeze(-1), false).squeeze_dim(-1)
 }
 
 /// `-log p(x)` of each example, in nats.
@@ -221,44 +157,6 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn random(sizes: &[i64]) -> Tensor {
-        Tensor::randn(sizes, (Kind::Double, Device::Cpu))
-    }
-
-    #[test]
-    fn levels_of_a_logistic_mixture_sum_to_one() {
-        for (levels, spread) in [(2, 1.), (17, 1.), (256, 1.), (256, 4.)] {
-            let conditionals = Conditionals::Logistics(Logistics {
-                logits: random(&[2, 3, 5]),
-                means: random(&[2, 3, 5]) * spread,
-                log_scales: (random(&[2, 3, 5]) * spread).clamp_min(-7.),
-                levels,
-            });
-            let total = conditionals.log_probs().exp().sum_dim_intlist(-1, false, Kind::Double);
-            let worst = (total - 1.).abs().max().double_value(&[]);
-            assert!(worst < 1e-9, "{levels} levels: {worst}");
-        }
-    }
-
-    #[test]
-    fn a_logistic_far_away_has_a_finite_gradient() {
-        let means =
-            Tensor::from_slice(&[-40f32, 40., 0.]).reshape([1, 3, 1]).set_requires_grad(true);
-        let log_scales =
-            Tensor::full([1, 3, 1], -7f64, (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        let logistics = Logistics {
-            logits: Tensor::zeros([1, 3, 1], (Kind::Float, Device::Cpu)),
-            means: means.shallow_clone(),
-            log_scales: log_scales.shallow_clone(),
-            levels: 256,
-        };
-        let log_prob = logistics.log_prob(&Tensor::from_slice(&[255i64, 0, 3]).reshape([1, 3]));
-        log_prob.sum(Kind::Float).backward();
-        for tensor in [&log_prob, &means.grad(), &log_scales.grad()] {
-            assert!(tensor.isfinite().all().int64_value(&[]) == 1, "{tensor:?}");
-        }
-    }
-
     #[test]
     fn a_tally_gives_mean_standard_error_and_bits() {
         let mut tally = Tally::default();
@@ -290,27 +188,5 @@ mod tests {
         assert!((proportional.bits_per_dim - 2. / LN_2).abs() < 1e-12);
         assert!(proportional.bits_per_dim_se.unwrap() < 1e-12, "every example has the same rate");
         assert!(proportional.nats_se.unwrap() > 1.);
-    }
-
-    #[test]
-    fn the_fused_log_probability_is_the_softmax_in_values_and_gradients() {
-        let options = (Kind::Float, Device::Cpu);
-        let xs = Tensor::randint(300, [2, 5], (Kind::Int64, Device::Cpu));
-        let logits = (Tensor::randn([2, 5, 300], options) * 8.).set_requires_grad(true);
-        logits.detach().view(-1).narrow(0, 0, 2).copy_(&Tensor::from_slice(&[-1e30f32, 60.]));
-        let coefficients = (Tensor::arange(10, options) * 0.7).sin().reshape([2, 5]);
-        let value_and_gradient = |ys: &Tensor| {
-            let loss = (ys * &coefficients).sum(Kind::Float);
-            [ys.detach(), Tensor::run_backward(&[loss], &[&logits], false, false).remove(0)]
-        };
-        for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 4e-3)] {
-            let logits = logits.to_kind(kind);
-            let wanted = value_and_gradient(&plain_log_prob(&logits.to_kind(Kind::Float), &xs));
-            let found = value_and_gradient(&Conditionals::Logits(logits).log_prob(&xs));
-            for (found, wanted) in found.iter().zip(&wanted) {
-                let difference = (found - wanted).abs() / (wanted.abs() + 1.);
-                assert!(difference.max().double_value(&[]) < tolerance, "{kind:?}");
-            }
-        }
     }
 }

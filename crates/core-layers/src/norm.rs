@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor, nn, nn::Module};
 
-use crate::kernels;
+use crate::kernels::{self, cuda};
 
 /// A layer norm, or a root mean square norm.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ impl Norm {
         Self { ws: vs.ones("weight", &[d_model]), bs: None, epsilon }
     }
 
+    /// The norm of given weights, without biases a root mean square norm.
+    #[cfg(test)]
+    pub(crate) fn of(ws: Tensor, bs: Option<Tensor>, epsilon: f64) -> Self {
+        Self { ws, bs, epsilon }
+    }
+
     /// Its weights `[D]`.
     pub fn weight(&self) -> &Tensor {
         &self.ws
@@ -39,9 +45,13 @@ impl Module for Norm {
     /// # Shape
     /// `[.., D]` to the same.
     ///
-    /// Under autocast on the CPU the output is bfloat16, as what reads it makes it anyway.
+    /// Under autocast the output is bfloat16, as what reads it makes it anyway.
     fn forward(&self, xs: &Tensor) -> Tensor {
         let (ws, bs) = (&self.ws, self.bs.as_ref());
+        if let Some(gpu) = self.gpu(xs, None) {
+            return cuda::norm::norm(gpu, xs, self.affine())
+                .unwrap_or_else(|error| panic!("a norm: {error}"));
+        }
         if kernels::norm::takes(xs, ws, bs) {
             return kernels::norm::norm(xs, ws, bs, self.epsilon)
                 .unwrap_or_else(|error| panic!("a norm: {error}"));
@@ -51,6 +61,30 @@ impl Module for Norm {
 }
 
 impl Norm {
+    /// `xs + residual`, which runs on beside the layers, and its norm, which the next layer reads: one pass on a GPU.
+    ///
+    /// # Shape
+    /// Two of one shape, `[.., D]`, to the same.
+    pub fn add(&self, xs: &Tensor, residual: &Tensor) -> (Tensor, Tensor) {
+        if let Some(gpu) = self.gpu(xs, Some(residual)) {
+            let [sum, normed] = cuda::norm::add(gpu, xs, residual, self.affine())
+                .unwrap_or_else(|error| panic!("a sum and its norm: {error}"));
+            return (sum, normed);
+        }
+        let sum = xs + residual;
+        let normed = self.forward(&sum);
+        (sum, normed)
+    }
+
+    fn affine(&self) -> cuda::norm::Affine<'_> {
+        cuda::norm::Affine { ws: &self.ws, bs: self.bs.as_ref(), epsilon: self.epsilon }
+    }
+
+    /// What runs the kernels, where they take these.
+    fn gpu(&self, xs: &Tensor, residual: Option<&Tensor>) -> Option<&'static dyn cuda::Gpu> {
+        cuda::of(xs.device()).filter(|_| cuda::norm::takes(xs, residual, self.affine()))
+    }
+
     /// The definition; [`Module::forward`] does the same in one pass where it can.
     fn plain(&self, xs: &Tensor) -> Tensor {
         match &self.bs {

@@ -3,6 +3,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::kernels::cuda;
+
 /// Turns pairs of a head's channels by angles proportional to the position.
 ///
 /// Channel i is paired with channel `i + E/2` ("`rotate_half`"): at position p, with `a = p frequency[i]`,
@@ -45,6 +47,28 @@ impl Turn {
     /// # Shape
     /// `[B, H, T, E]` to the same.
     pub fn forward(&self, xs: &Tensor) -> Tensor {
+        if let [_, heads, _, _] = xs.size()[..]
+            && let Some(ys) = self.of_first(&xs.transpose(1, 2), heads)
+        {
+            return ys.transpose(1, 2);
+        }
+        self.plain(xs)
+    }
+
+    /// Turns the first `turned` heads of each position and keeps the others, in one pass; none where no GPU does it.
+    ///
+    /// # Shape
+    /// `[B, T, N, E]` to the same.
+    pub(crate) fn of_first(&self, xs: &Tensor, turned: i64) -> Option<Tensor> {
+        let gpu = cuda::of(xs.device()).filter(|_| cuda::Element::of(xs.kind()).is_some())?;
+        let half = *self.cos.size().last()?;
+        let tables = [&self.cos, &self.sin].map(|it| it.reshape([-1, half]));
+        let ys = cuda::rope::turn(gpu, xs, tables.each_ref(), turned);
+        Some(ys.unwrap_or_else(|error| panic!("a turn: {error}")))
+    }
+
+    /// The definition of [`Turn::forward`].
+    fn plain(&self, xs: &Tensor) -> Tensor {
         let halves = xs.chunk(2, -1);
         let turned = [
             &halves[0] * &self.cos - &halves[1] * &self.sin,

@@ -24,6 +24,8 @@ pub type About = training::About<DecoderConfig, DataConfig>;
 
 /// Where a checkpoint's metadata holds [`Tokenizer::to_json`].
 pub const TOKENIZER: &str = "tokenizer";
+/// Where it holds how it is prompted, if it learnt that before: stops and chat template, see [`crate::formats`].
+pub const PROMPT: &str = "prompt";
 /// Where it holds the configuration of the adapters that were trained, if any were.
 pub const LORA: &str = "lora";
 
@@ -108,6 +110,21 @@ impl Trained {
         let (name, tokenizer) = (delivered.name, delivered.tokenizer);
         Ok(Self { name, decoder, tokenizer, about: None, weights: "delivered" })
     }
+}
+
+/// What the checkpoint of a run at `path` says of itself, and which weights it has of those that are `wanted`; none of a model
+/// from elsewhere.
+///
+/// # Errors
+/// One line on a checkpoint that contradicts itself.
+pub(crate) fn about_at(path: &Path, wanted: Weights) -> Result<Option<(About, &'static str)>> {
+    let file = run::model_file(path);
+    let ours = Checkpoint::load(&file).ok().filter(|it| it.metadata.contains_key("about"));
+    let Some(checkpoint) = ours else { return Ok(None) };
+    let ema = format!("{}.", Weights::Ema.name());
+    let has_ema = checkpoint.tensors.keys().any(|it| it.starts_with(&ema));
+    let weights = if has_ema { wanted } else { Weights::Raw };
+    Ok(Some((About::read(&checkpoint, &file)?, weights.name())))
 }
 
 /// The tokenizer that a checkpoint carries.

@@ -112,7 +112,14 @@ fn train(args: &Args, threads: usize, precision: Precision) -> Result<()> {
             }
         }
     });
-    print("train-step", "ours", precision, BATCH as usize, threads, 4. * BATCH as f64 / seconds);
+    print(
+        "train-step",
+        "chainrule",
+        precision,
+        BATCH as usize,
+        threads,
+        4. * BATCH as f64 / seconds,
+    );
     Ok(())
 }
 

@@ -177,7 +177,7 @@ mod tests {
     use tch::nn;
 
     use super::*;
-    use crate::config::preset;
+    use crate::config::{Head, Input, preset};
 
     /// A small network that is told speakers and features, and clips of several lengths; features end before the clips.
     fn subjects(hop: i64) -> (nn::VarStore, WaveNet, Vec<Clip>) {
@@ -239,6 +239,36 @@ mod tests {
         };
         for (together, window) in nats(&all).iter().zip(&all) {
             assert!((together - nats(&[*window])[0]).abs() < 1e-3, "{window:?}");
+        }
+    }
+
+    #[test]
+    fn kernels_change_no_loss_and_no_gradient_but_by_rounding() {
+        let (_vs, model, clips) = subjects(4);
+        let mut config = model.config().clone();
+        (config.head, config.input) = (Head::Logistics { mixtures: 3 }, Input::Scalar);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let mixture = WaveNet::new(&vs.root(), &config).expect("a sound configuration");
+        for model in [&model, &mixture] {
+            let windows = windows(&[57, 1, 30, 100], 20, config.receptive_field() as usize, 4);
+            let loss = || {
+                let batch = Batch::new(&clips, &windows, model.config(), Device::Cpu);
+                batch.nats(model, true).sum(Kind::Float).double_value(&[])
+            };
+            let (found, wanted) = (loss(), core_layers::kernels::without(loss));
+            assert!((found / wanted - 1.).abs() < 1e-5, "{found} {wanted}");
+        }
+        let gradients = || {
+            let batch =
+                Batch::new(&clips, &windows(&[57, 1, 30, 100], 20, 30, 4), &config, Device::Cpu);
+            let loss = batch.nats(&mixture, true).sum(Kind::Float);
+            let weights: Vec<Tensor> = core_layers::optim::parameters(&vs).into_values().collect();
+            Tensor::run_backward(&[loss], &weights, false, false)
+        };
+        for (found, wanted) in gradients().iter().zip(&core_layers::kernels::without(gradients)) {
+            let size = wanted.abs().max().double_value(&[]).max(1.);
+            let worst = (found - wanted).abs().max().double_value(&[]);
+            assert!(worst < 1e-5 * size, "{worst} of {size}");
         }
     }
 }

@@ -59,4 +59,31 @@ CL_INLINE float bounded(float x, float limit) {
   return x < -limit ? -limit : x;
 }
 
+// e^-x for x >= 0; 0 where x is beyond 80, so that no large factor brings it back.
+CL_INLINE float decayed(float x) { return x > 80.0f ? 0.0f : exponential(bounded(-x, 80.0f)); }
+
+// ln x for normal positive x, to 2 units in the last place: that of the exponent, and a polynomial in what x lacks to the
+// power of two that is nearest in ratio (the coefficients of Moshier's Cephes library, logf). NaN stays NaN.
+CL_INLINE float logarithm(float x) {
+  int32_t bits;
+  std::memcpy(&bits, &x, 4);
+  const int32_t exponent = (bits - 0x3f3504f3) >> 23;  // of x / sqrt(1/2)
+  bits -= exponent * (1 << 23);
+  float f;
+  std::memcpy(&f, &bits, 4);
+  f -= 1.0f;
+  float p = 7.0376836292e-2f;
+  p = p * f - 1.1514610310e-1f;
+  p = p * f + 1.1676998740e-1f;
+  p = p * f - 1.2420140846e-1f;
+  p = p * f + 1.4249322787e-1f;
+  p = p * f - 1.6668057665e-1f;
+  p = p * f + 2.0000714765e-1f;
+  p = p * f - 2.4999993993e-1f;
+  p = p * f + 3.3333331174e-1f;
+  const float n = static_cast<float>(exponent), square = f * f;
+  const float y = f + (square * (f * p - 0.5f) - 2.12194440e-4f * n) + 0.693359375f * n;
+  return x == x ? y : x;
+}
+
 }  // namespace cl

@@ -88,3 +88,34 @@ CL_DEVICE float block_max(float x, float* scratch) {
   __syncthreads();
   return warp_max(lane < warps ? scratch[lane] : -CL_INFINITY);
 }
+
+// Four neighbours of a row, read or written in one access where they lie so; nothing is touched at or beyond `width`.
+template <class X>
+struct alignas(4 * sizeof(X)) Four {
+  X of[4];
+};
+template <class X>
+CL_DEVICE bool are_four(const X* row, i64 at, i64 width) {
+  return at + 4 <= width && reinterpret_cast<unsigned long long>(row + at) % sizeof(Four<X>) == 0;
+}
+// Zeros stand for what lies beyond.
+template <class X>
+CL_DEVICE void load_four(const X* row, i64 at, i64 width, float* to) {
+  if (are_four(row, at, width)) {
+    const Four<X> all = *reinterpret_cast<const Four<X>*>(row + at);
+    for (int i = 0; i < 4; i++) to[i] = load(all.of[i]);
+  } else {
+    for (int i = 0; i < 4; i++) to[i] = at + i < width ? load(row[at + i]) : 0.0f;
+  }
+}
+template <class X>
+CL_DEVICE void store_four(X* row, i64 at, i64 width, const float* from) {
+  if (are_four(row, at, width)) {
+    Four<X> all;
+    for (int i = 0; i < 4; i++) store(all.of + i, from[i]);
+    *reinterpret_cast<Four<X>*>(row + at) = all;
+  } else {
+    for (int i = 0; i < 4; i++)
+      if (at + i < width) store(row + at + i, from[i]);
+  }
+}

@@ -22,10 +22,11 @@ unsafe extern "C" {
 }
 
 /// Whether [`attention`] can take a joint projection `[B, T, (H + 2 K) E]`: bfloat16, on a CPU that multiplies pairs of
-/// it, heads as wide as a multiple of 16.
+/// it, heads as wide as a multiple of 16, unless kernels are off.
 pub(crate) fn takes_attention(joint: &Tensor, heads: [i64; 2]) -> bool {
     let all = heads[0] + 2 * heads[1];
-    joint.device() == Device::Cpu
+    super::are_on()
+        && joint.device() == Device::Cpu
         && joint.kind() == Kind::BFloat16
         && joint.dim() == 3
         && joint.numel() > 0

@@ -54,11 +54,6 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> c_int;
     fn cl_gate(pre: *const C_tensor, condition: *const C_tensor, out: *mut *mut C_tensor) -> c_int;
-    fn cl_log_prob(
-        logits: *const C_tensor,
-        symbols: *const C_tensor,
-        out: *mut *mut C_tensor,
-    ) -> c_int;
 }
 
 /// What libtorch said when it refused, its first line only.
@@ -279,28 +274,6 @@ pub(crate) fn gate(pre: &Tensor, condition: Option<&Tensor>) -> Result<Tensor, T
     // SAFETY: live tensors, or null, whose kinds and shapes were checked; `from_ptr` takes the tensor that the shim made.
     unsafe {
         check(cl_gate(pre.as_ptr(), condition, &raw mut out))?;
-        Ok(Tensor::from_ptr(out))
-    }
-}
-
-/// `log softmax(logits)[symbol]` in float32, of float32 or bfloat16 logits `[..., L]` and int64 symbols `[...]`.
-///
-/// # Errors
-/// When kinds, devices or shapes do not fit, a symbol is not one of the L levels, or libtorch refuses.
-pub(crate) fn log_prob(logits: &Tensor, symbols: &Tensor) -> Result<Tensor, TorchError> {
-    let (sizes, positions) = (logits.size(), symbols.size());
-    let fits = takes_kind(logits)
-        && symbols.device() == Device::Cpu
-        && symbols.kind() == Kind::Int64
-        && sizes.split_last().is_some_and(|(&levels, rest)| levels > 0 && rest == positions);
-    if !fits {
-        return Err(TorchError(format!("symbols {symbols:?} of logits {logits:?}")));
-    }
-    let mut out = std::ptr::null_mut();
-    // SAFETY: live tensors whose kinds and shapes were checked; symbols are checked before they index. `from_ptr` takes
-    // the tensor that the shim made.
-    unsafe {
-        check(cl_log_prob(logits.as_ptr(), symbols.as_ptr(), &raw mut out))?;
         Ok(Tensor::from_ptr(out))
     }
 }

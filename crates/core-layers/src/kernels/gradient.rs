@@ -23,6 +23,7 @@ type Backward = unsafe extern "C" fn(
 ) -> c_int;
 
 unsafe extern "C" {
+    fn cl_may_overwrite(saved: *const C_tensor, may: *mut c_int) -> c_int;
     fn cl_refuse(message: *const c_char);
     fn cl_with_gradient(
         inputs: *const *const C_tensor,
@@ -84,6 +85,18 @@ pub(crate) fn with_gradient<R: Rule, const N: usize>(
         let mut made = made.into_iter();
         Ok(outputs.map(|_| Tensor::from_ptr(made.next().expect("as many as outputs"))))
     }
+}
+
+/// What a rule may write the gradient of `saved`, one of the tensors that it is given, to: the memory of `saved` itself where
+/// nobody can read that any more, else new memory of its shape and kind.
+///
+/// # Errors
+/// When libtorch refuses.
+pub(crate) fn room_for(saved: &Tensor) -> Result<Tensor, TorchError> {
+    let mut may = 0;
+    // SAFETY: a live tensor, and a number that outlives the call.
+    check(unsafe { cl_may_overwrite(saved.as_ptr(), &raw mut may) })?;
+    Ok(if may == 0 { saved.empty_like() } else { saved.detach() })
 }
 
 /// Calls the rule behind `state`; nothing unwinds into C++.

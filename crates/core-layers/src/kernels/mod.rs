@@ -3,6 +3,8 @@
 //! This is one of the three modules with `unsafe`; each block says why it is sound.
 
 pub mod bf16;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod cross_entropy;
 pub(crate) mod cuda;
 pub mod decode;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
@@ -12,6 +14,8 @@ pub mod exact;
 pub(crate) mod ffi;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod gradient;
+#[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
+pub(crate) mod logistics;
 pub mod nade;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod norm;

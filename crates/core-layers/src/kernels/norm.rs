@@ -17,12 +17,13 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// Whether [`norm`] can take inputs `[.., D]`, weights and biases `[D]`: float32 on the CPU.
+/// Whether [`norm`] can take inputs `[.., D]`, weights and biases `[D]`: float32 on the CPU, unless
+/// kernels are off.
 pub(crate) fn takes(xs: &Tensor, ws: &Tensor, bs: Option<&Tensor>) -> bool {
     let is_float = |it: &Tensor| it.device() == Device::Cpu && it.kind() == Kind::Float;
     let width = xs.size().last().copied().unwrap_or(0);
     let is_vector = |it: &Tensor| is_float(it) && it.is_contiguous() && it.size() == [width];
-    is_float(xs) && width > 0 && is_vector(ws) && bs.is_none_or(is_vector)
+    super::are_on() && is_float(xs) && width > 0 && is_vector(ws) && bs.is_none_or(is_vector)
 }
 
 /// A layer norm over the last axis, or without biases a root mean square norm; in bfloat16 under autocast.

@@ -46,6 +46,9 @@ pub struct TrainConfig {
     /// Greatest norm of the gradient; 0 does not clip.
     #[arg(long)]
     pub clip_norm: f64,
+    /// Weight of the mean square of log Z in the loss of a text model, which keeps its logits from drifting; 0 for none.
+    #[arg(long)]
+    pub z_loss: f64,
     /// Decay of the weights' moving average, which evaluation and sampling use; 0 for none.
     #[arg(long)]
     pub ema_decay: f64,
@@ -90,6 +93,7 @@ impl Default for TrainConfig {
             beta2,
             epsilon,
             clip_norm: 1.,
+            z_loss: 0.,
             ema_decay: 0.999,
             report_every: 20,
             save_every: 200,
@@ -152,6 +156,12 @@ impl TrainConfig {
             "0 or a positive number",
         )?;
         ConfigError::ensure(
+            self.z_loss >= 0. && self.z_loss.is_finite(),
+            "train.z_loss",
+            self.z_loss,
+            "0 or a positive number",
+        )?;
+        ConfigError::ensure(
             (0. ..1.).contains(&self.ema_decay),
             "train.ema_decay",
             self.ema_decay,
@@ -169,6 +179,15 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
+    /// Refuses what only the training of text models heeds.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the field.
+    pub fn ensure_not_of_text(&self) -> Result<(), ConfigError> {
+        let rule = "0 but where a text model is trained";
+        ConfigError::ensure(self.z_loss == 0., "train.z_loss", self.z_loss, rule)
+    }
+
     /// Readies the process for training: threads, memory, and the device, which is returned.
     ///
     /// # Errors
@@ -208,6 +227,9 @@ mod tests {
             TrainConfig { micro_batches: 65, ..TrainConfig::default() },
             TrainConfig { learning_rate: f64::NAN, ..TrainConfig::default() },
             TrainConfig { ema_decay: 1., ..TrainConfig::default() },
+            TrainConfig { z_loss: -1e-4, ..TrainConfig::default() },
+            TrainConfig { z_loss: f64::NAN, ..TrainConfig::default() },
+            TrainConfig { z_loss: f64::INFINITY, ..TrainConfig::default() },
             TrainConfig { beta2: 1., ..TrainConfig::default() },
             TrainConfig { epsilon: 0., ..TrainConfig::default() },
             TrainConfig { save_every: 0, ..TrainConfig::default() },
@@ -220,6 +242,7 @@ mod tests {
     fn a_configuration_from_before_the_betas_has_their_defaults() -> anyhow::Result<()> {
         let config: TrainConfig = serde_json::from_str(r#"{"weight_decay": 0.1}"#)?;
         assert_eq!(config.adam(), AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() });
+        assert_eq!(config.z_loss, 0.);
         Ok(())
     }
 

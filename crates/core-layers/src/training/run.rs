@@ -19,6 +19,9 @@ pub trait Architecture: Part {
     /// What marks a checkpoint as the crate's.
     const NAME: &'static str;
 
+    /// Whether the crate's models are of text, so that its training heeds what is for these.
+    const IS_TEXT: bool = false;
+
     /// Parameters of the model at the least: what a checkpoint must hold before they are allocated.
     fn least_parameters(&self) -> i64;
 }
@@ -43,6 +46,9 @@ impl<M: Architecture, D: Part> Run<M, D> {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.model.validate()?;
         self.data.validate()?;
+        if !M::IS_TEXT {
+            self.train.ensure_not_of_text()?;
+        }
         self.train.validate()
     }
 }

@@ -7,6 +7,7 @@ use core_layers::{
     audit::{self, Law},
     autocast::Precision,
     cli::ModelArgs,
+    encoded::Encoding,
 };
 use serde_json::json;
 use tch::{Kind, Tensor, no_grad};
@@ -15,7 +16,8 @@ use super::print_json;
 use crate::{
     formats,
     model::{Decoder, TextContext, Texts},
-    sample::{Decode as _, ExactEngine, TorchEngine},
+    sample::{Decode, ExactEngine, FusedEngine, FusedOptions, TorchEngine},
+    weights::{Weights, is_vector},
 };
 
 /// Texts that the laws are tried on at once.
@@ -66,6 +68,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         audit::causality(&texts, &context, positions, seed),
         audit::sums_to_one(&texts, &context, seed),
         sessions_agree(&texts, seed),
+        fused_agrees(&texts, weights, seed)?,
         audit::steppers_agree(&texts, &exact, &context, seed),
         audit::batch_invariance(&exact, &context, seed),
         audit::codec_round_trip(&exact, &context, seed)?,
@@ -82,50 +85,113 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
 
 /// Texts of unequal length, read in chunks and then token by token, give the full pass's logits.
 fn sessions_agree(texts: &Texts<'_>, seed: u64) -> Law {
-    let (model, tokens) = (texts.model, texts.tokens);
-    let symbols = audit::random_symbols(&core_layers::Autoregressive::layout(texts), ROWS, seed);
-    let xs = audit::symbol_tensor(&symbols);
-    let full = no_grad(|| model.forward(&xs, false)).to_kind(Kind::Float);
-    let full = full.to_device(tch::Device::Cpu); // [ROWS, T, V]
-    let engine = TorchEngine::new(model, tokens).with_chunk(5);
-    let mut session = engine.session(ROWS);
-    let mut logits = Vec::new();
-    let mut worst = 0f64;
-    let mut see = |row: usize, first: usize, logits: &[f32]| {
-        let found = Tensor::from_slice(logits).view([-1, engine.vocabulary() as i64]);
-        let wanted = full.get(row as i64).narrow(0, first as i64, found.size()[0]);
-        let difference = (found - wanted).abs().max().double_value(&[]);
-        worst = if difference.is_nan() { f64::NAN } else { worst.max(difference) };
-    };
-    for row in 0..ROWS {
-        let read = (tokens * (row + 1) / (ROWS + 1)).max(1); // unequal
-        let text: Vec<u32> = symbols.row(row).iter().take(read).copied().collect();
-        session.feed(row, &text, read, &mut logits);
-        see(row, 0, &logits);
-    }
-    loop {
-        let rows: Vec<usize> = (0..ROWS).filter(|&row| session.len(row) < tokens).collect();
-        if rows.is_empty() {
-            break;
-        }
-        let next: Vec<u32> = rows.iter().map(|&row| symbols[[row, session.len(row)]]).collect();
-        session.step(&rows, &next, &mut logits);
-        for (&row, logits) in rows.iter().zip(logits.chunks(engine.vocabulary())) {
-            see(row, session.len(row) - 1, logits);
-        }
-    }
+    let engine = TorchEngine::new(texts.model, texts.tokens).with_chunk(5);
     Law {
         name: "kept keys give the full pass",
-        figure: worst,
+        figure: Distance::of(texts, &engine, seed).greatest,
         limit: 1e-3,
         detail: format!("greatest difference of logits, {ROWS} texts of unequal length"),
     }
 }
 
+/// So does the fused engine, up to what it rounds: nothing where a matrix has singles, keys and values to halves else, and
+/// activations to eight bits where weights are blocks of integers.
+fn fused_agrees(texts: &Texts<'_>, weights: &Weights, seed: u64) -> Result<Law> {
+    let options = FusedOptions { context: Some(texts.tokens), ..FusedOptions::detect()? };
+    let engine = FusedEngine::new(texts.model.config(), weights, options)?;
+    let (limit, what) = match rounding(weights) {
+        Rounding::Singles => (1e-4, "nothing"),
+        Rounding::Halves => (1e-2, "keys and values"),
+        Rounding::Integers => (1e-1, "activations"),
+    };
+    Ok(Law {
+        name: "the fused engine gives it too",
+        figure: Distance::of(texts, &engine, seed).relative,
+        limit,
+        detail: format!("rms difference over that of logits; {what} rounded beyond f32"),
+    })
+}
+
+/// What the fused engine rounds most coarsely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rounding {
+    Singles,
+    Halves,
+    Integers,
+}
+
+/// Matrices decide; vectors are always singles.
+fn rounding(weights: &Weights) -> Rounding {
+    let matrices = weights.0.iter().filter(|(name, _)| !is_vector(name));
+    let of = |encoding| match encoding {
+        Encoding::F32 => Rounding::Singles,
+        Encoding::F16 | Encoding::Bf16 => Rounding::Halves,
+        _ => Rounding::Integers,
+    };
+    matrices.map(|(_, it)| of(it.encoding())).max().unwrap_or(Rounding::Singles)
+}
+
+/// How far an engine's logits are from the full pass's.
+struct Distance {
+    /// The greatest difference.
+    greatest: f64,
+    /// Root mean square of the differences over that of the logits, each less its mean over the vocabulary.
+    relative: f64,
+}
+
+impl Distance {
+    fn of(texts: &Texts<'_>, engine: &dyn Decode, seed: u64) -> Self {
+        let tokens = texts.tokens;
+        let layout = core_layers::Autoregressive::layout(texts);
+        let symbols = audit::random_symbols(&layout, ROWS, seed);
+        let xs = audit::symbol_tensor(&symbols);
+        let full = no_grad(|| texts.model.forward(&xs, false)).to_kind(Kind::Float);
+        let full = full.to_device(tch::Device::Cpu); // [ROWS, T, V]
+        let mut session = engine.session(ROWS);
+        let mut logits = Vec::new();
+        let (mut greatest, mut squares) = (0f64, [0f64; 2]);
+        let mut see = |row: usize, first: usize, logits: &[f32]| {
+            let found = Tensor::from_slice(logits).view([-1, engine.vocabulary() as i64]);
+            let wanted = full.get(row as i64).narrow(0, first as i64, found.size()[0]);
+            let centred = |xs: &Tensor| xs - xs.mean_dim([-1i64].as_slice(), true, Kind::Float);
+            let square = |xs: &Tensor| xs.square().sum(Kind::Double).double_value(&[]);
+            let difference = (&found - &wanted).abs().max().double_value(&[]);
+            greatest = if difference.is_nan() { f64::NAN } else { greatest.max(difference) };
+            squares[0] += square(&centred(&(found - &wanted)));
+            squares[1] += square(&centred(&wanted));
+        };
+        for row in 0..ROWS {
+            let read = (tokens * (row + 1) / (ROWS + 1)).max(1); // unequal
+            let text: Vec<u32> = symbols.row(row).iter().take(read).copied().collect();
+            session.feed(row, &text, read, &mut logits);
+            see(row, 0, &logits);
+        }
+        loop {
+            let rows: Vec<usize> = (0..ROWS).filter(|&row| session.len(row) < tokens).collect();
+            if rows.is_empty() {
+                break;
+            }
+            let next: Vec<u32> = rows.iter().map(|&row| symbols[[row, session.len(row)]]).collect();
+            session.step(&rows, &next, &mut logits);
+            for (&row, logits) in rows.iter().zip(logits.chunks(engine.vocabulary())) {
+                see(row, session.len(row) - 1, logits);
+            }
+        }
+        Self { greatest, relative: (squares[0] / squares[1]).sqrt() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use core_layers::encoded::Encoded;
+    use tch::Device;
+
     use super::*;
-    use crate::model::tests::{families, random};
+    use crate::{
+        config::DecoderConfig,
+        model::tests::{families, random},
+        weights::quantise,
+    };
 
     #[test]
     fn sessions_of_every_family_agree_and_a_lost_position_is_seen() {
@@ -134,5 +200,34 @@ mod tests {
             let law = sessions_agree(&Texts { model: &model, tokens: 16 }, 1);
             assert!(law.holds() && law.figure > 0., "{family}: {law:?}");
         }
+    }
+
+    #[test]
+    fn the_fused_engine_is_held_to_what_it_rounds_and_a_changed_weight_is_seen() -> Result<()> {
+        for (family, config) in families() {
+            let (_vs, model) = random(&config);
+            let texts = Texts { model: &model, tokens: 16 };
+            let mut weights = model.weights();
+            let law = fused_agrees(&texts, &weights, 1)?;
+            assert!(law.holds() && law.figure > 0. && law.limit == 1e-4, "{family}: {law:?}");
+            let name = "layers.1.attention.key.weight";
+            let changed = weights.of(name).to_f32().iter().map(|it| 1.1 * it).collect::<Vec<_>>();
+            let (rows, columns) = (weights.of(name).rows(), weights.of(name).columns());
+            weights.0.insert(name.into(), Encoded::from_f32(rows, columns, &changed));
+            let law = fused_agrees(&texts, &weights, 1)?;
+            assert!(!law.holds(), "{family}: {law:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_of_integers_are_granted_more_and_give_what_they_decode_to() -> Result<()> {
+        let config = DecoderConfig { d_model: 64, d_ff: 64, d_head: 32, ..families()[0].1.clone() };
+        let (_vs, model) = random(&config);
+        let weights = quantise(&model.weights(), Encoding::Int8)?;
+        let model = Decoder::load(&config, &weights, Device::Cpu)?; // decoded
+        let law = fused_agrees(&Texts { model: &model, tokens: 16 }, &weights, 1)?;
+        assert!(law.holds() && law.figure > 1e-4 && law.limit == 1e-1, "{law:?}");
+        Ok(())
     }
 }

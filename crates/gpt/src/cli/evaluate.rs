@@ -13,14 +13,17 @@ use core_layers::{
     training::Architecture as _,
 };
 use serde_json::json;
+use tch::Device;
 
-use super::print_json;
+use super::{engine::EngineArgs, print_json};
 use crate::{
     config::DecoderConfig,
     data::{self, DataConfig},
-    evaluate::{self, Documents, Score},
+    evaluate::{self, Documents, Engine, Predictor, Score},
+    formats,
+    sample::{self, EngineChoice},
     text::Tokenizer,
-    trained::Trained,
+    trained::{self, About, Trained},
 };
 
 /// The longest context that is taken unless a flag asks for more: beyond, passes grow slow.
@@ -29,11 +32,13 @@ const CONTEXT: usize = 2048;
 /// Flags of `evaluate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  gpt evaluate runs/book --split test\n  gpt evaluate model.gguf letters.txt --stride 512 --json"
+    after_help = "Example:\n  gpt evaluate runs/book --split test\n  gpt evaluate model.gguf letters.txt --stride 512 --json\n  gpt evaluate small-int4.safetensors letters.txt --engine fused"
 )]
 pub struct EvaluateArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Files, each a text; without, the data that the model was trained on, or that --data names.
     files: Vec<PathBuf>,
     /// Which split of the data.
@@ -56,6 +61,18 @@ pub struct EvaluateArgs {
     quiet: bool,
 }
 
+/// What scores.
+struct Measured {
+    name: String,
+    tokenizer: Tokenizer,
+    about: Option<About>,
+    /// `ema`, `raw` or `delivered`.
+    weights: &'static str,
+    /// Tokens that the model sees at the most.
+    most: usize,
+    predictor: Box<dyn Predictor>,
+}
+
 /// What is scored.
 struct Subject {
     name: String,
@@ -69,16 +86,16 @@ struct Subject {
 /// Runs `evaluate`.
 pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     let device = args.model.open()?;
-    let trained = Trained::open(&args.model.model, args.model.weights, device)?;
-    let (context, stride) = args.window(&trained)?;
-    let subject = args.subject(&trained)?;
+    let measured = args.open(device)?;
+    let (context, stride) = args.window(measured.most)?;
+    let subject = args.subject(&measured)?;
     let lengths = subject.documents.lengths();
     let windows = evaluate::windows(&lengths, context, stride);
     let ticker = Ticker::new("evaluate", lengths.iter().sum(), args.quiet || args.json);
     let autocast = args.model.precision.autocast(device);
     let mut score = evaluate::score(
-        &trained.decoder,
-        &trained.tokenizer,
+        &*measured.predictor,
+        &measured.tokenizer,
         &*subject.documents,
         &windows,
         &mut |count| ticker.tick(count),
@@ -86,12 +103,13 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
     drop((ticker, autocast));
     score.bytes = subject.bytes.unwrap_or(score.bytes);
     let Score { likelihood, example, tokens, bytes } = &score;
-    let step = trained.about.as_ref().map(|about| about.step);
+    let step = measured.about.as_ref().map(|about| about.step);
     if args.json {
         let mut json = serde_json::to_value(likelihood)?;
         let more = json!({
             "model": DecoderConfig::NAME,
-            "name": trained.name,
+            "name": measured.name,
+            "engine": args.engine.name(),
             "dataset": subject.name,
             "protocol": subject.protocol,
             "split": subject.split,
@@ -104,7 +122,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
             "bits_per_byte": score.bits_per_byte(),
             "context": context,
             "stride": stride,
-            "weights": trained.weights,
+            "weights": measured.weights,
             "step": step,
         });
         if let (Some(json), Some(more)) = (json.as_object_mut(), more.as_object()) {
@@ -126,14 +144,39 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<()> {
         subject.split
     );
     let step = step.map_or_else(String::new, |step| format!(" of step {step}"));
-    println!("{} weights{step}; {}", trained.weights, subject.protocol);
+    let engine = args.engine.name();
+    println!("{} weights{step}, {engine} engine; {}", measured.weights, subject.protocol);
     Ok(())
 }
 
 impl EvaluateArgs {
-    /// Context and stride.
-    fn window(&self, trained: &Trained) -> Result<(usize, usize), ConfigError> {
-        let most = trained.decoder.config().context as usize;
+    /// The model, by the engine that was asked for.
+    fn open(&self, device: Device) -> Result<Measured> {
+        let path = &self.model.model;
+        let Some(choice) = self.engine.other(&self.model)? else {
+            let Trained { name, decoder, tokenizer, about, weights } =
+                Trained::open(path, self.model.weights, device)?;
+            let most = decoder.config().context as usize;
+            let predictor = Box::new(decoder);
+            return Ok(Measured { name, tokenizer, about, weights, most, predictor });
+        };
+        let delivered = formats::open(path, self.model.weights)?;
+        delivered.ensure_text()?;
+        let (about, weights) = match trained::about_at(path, self.model.weights)? {
+            Some((about, weights)) => (Some(about), weights),
+            None => (None, "delivered"),
+        };
+        let most = delivered.config.context as usize;
+        let held = self.window(most)?.0.max(2);
+        let held = (choice == EngineChoice::Fused).then_some(held);
+        let engine = sample::engine(&delivered, choice, self.model.threads(), held)?;
+        let predictor = Box::new(Engine { engine, start: delivered.config.start });
+        let (name, tokenizer) = (delivered.name, delivered.tokenizer);
+        Ok(Measured { name, tokenizer, about, weights, most, predictor })
+    }
+
+    /// Context and stride of a model that sees `most` tokens.
+    fn window(&self, most: usize) -> Result<(usize, usize), ConfigError> {
         let context = if self.context == 0 { most.min(CONTEXT) } else { self.context };
         let rule = format!("from 1 to {most}, the model's context");
         ConfigError::ensure((1..=most).contains(&context), "--context", context, &rule)?;
@@ -144,14 +187,14 @@ impl EvaluateArgs {
     }
 
     /// The files, or a split of the data.
-    fn subject(&self, trained: &Trained) -> Result<Subject> {
+    fn subject(&self, measured: &Measured) -> Result<Subject> {
         if self.files.is_empty() {
-            return self.split(trained);
+            return self.split(measured);
         }
         let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
         let texts: Vec<Vec<u8>> = self.files.iter().map(read).collect::<Result<_>>()?;
         let encode = |(path, text): (&PathBuf, &Vec<u8>)| {
-            encode(&trained.tokenizer, text).with_context(|| path.display().to_string())
+            encode(&measured.tokenizer, text).with_context(|| path.display().to_string())
         };
         let documents: Vec<Vec<u32>> =
             self.files.iter().zip(&texts).map(encode).collect::<Result<_>>()?;
@@ -167,16 +210,16 @@ impl EvaluateArgs {
         })
     }
 
-    fn split(&self, trained: &Trained) -> Result<Subject> {
+    fn split(&self, measured: &Measured) -> Result<Subject> {
         let given = self.data.apply(DataConfig::default())?;
-        let own = trained.about.as_ref().map(|about| about.run.data.clone());
+        let own = measured.about.as_ref().map(|about| about.run.data.clone());
         if own.is_none() && given == DataConfig::default() {
             let rule = "given, since the model does not say what it was trained on";
             return Err(ConfigError::new("FILE", "missing", rule).into());
         }
         let config = self.data.apply(own.unwrap_or_default())?;
         let config = DataConfig { tokenizer: "auto".into(), ..config };
-        let dataset = data::load_for(&config, Some(&trained.tokenizer))?;
+        let dataset = data::load_for(&config, Some(&measured.tokenizer))?;
         dataset.ensure_split(self.split)?;
         Ok(Subject {
             split: self.split.name(),

@@ -1,6 +1,9 @@
 //! `logits`: what a model says of given tokens, for anyone to compare with.
 
-use std::{io::Write as _, path::PathBuf};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -11,14 +14,24 @@ use core_layers::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-use crate::{config::DecoderConfig, formats, model::Decoder};
+use super::engine::EngineArgs;
+use crate::{
+    config::DecoderConfig,
+    formats::{self, Delivered},
+    model::Decoder,
+    sample::{self, EngineChoice},
+};
 
 /// Flags of `logits`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gpt logits runs/book --tokens ids.npy --out logits.npy")]
+#[command(
+    after_help = "Example:\n  gpt logits runs/book --tokens ids.npy --out logits.npy\n  gpt logits model.gguf --tokens ids.npy --out fused.npy --engine fused"
+)]
 pub struct LogitsArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Tokens, whole numbers [B, T], as the model reads them: nothing is put before them.
     #[arg(long, value_name = "NPY")]
     tokens: PathBuf,
@@ -34,19 +47,15 @@ pub(super) fn run(args: &LogitsArgs) -> Result<()> {
     let delivered = formats::open(&args.model.model, args.model.weights)?;
     let config = &delivered.config;
     let (tokens, [rows, time]) = tokens(&Npy::open(&args.tokens)?, config)?;
-    let model = Decoder::load(config, &delivered.weights, device)
-        .with_context(|| args.model.model.display().to_string())?;
+    let mut logits = args.of(&delivered, time, device)?;
     let _guard = args.model.precision.autocast(device);
     replace(&args.out, |file| {
         write_f32_header(file, &[rows, time, config.vocabulary as usize])?;
-        for row in tokens.split(1, 0) {
-            let logits = no_grad(|| model.forward(&row, false));
-            for place in logits.to_kind(Kind::Float).to_device(Device::Cpu).get(0).split(1, 0) {
-                let values: Vec<f32> =
-                    Vec::try_from(place.contiguous().view(-1)).expect("a flat vector of floats");
+        for row in tokens.chunks(time) {
+            logits(row, &mut |values| {
                 let bytes: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
-                file.write_all(&bytes)?;
-            }
+                file.write_all(&bytes)
+            })?;
         }
         Ok(())
     })?;
@@ -54,8 +63,45 @@ pub(super) fn run(args: &LogitsArgs) -> Result<()> {
     Ok(())
 }
 
-/// The tokens of an array file, `[B, T]`, each one of the model's.
-fn tokens(npy: &Npy, config: &DecoderConfig) -> Result<(Tensor, [usize; 2])> {
+/// Hands on the logits after each of some tokens, a part of them after the other.
+type Logits<'m> = Box<dyn FnMut(&[u32], Listener<'_>) -> io::Result<()> + 'm>;
+type Listener<'l> = &'l mut dyn FnMut(&[f32]) -> io::Result<()>;
+
+/// Tokens that an engine is given at once.
+const CHUNK: usize = 64;
+
+impl LogitsArgs {
+    /// What computes the logits of texts of `time` tokens.
+    fn of<'m>(&self, delivered: &'m Delivered, time: usize, device: Device) -> Result<Logits<'m>> {
+        if let Some(choice) = self.engine.other(&self.model)? {
+            let held = (choice == EngineChoice::Fused).then_some(time.max(2));
+            let engine = sample::engine(delivered, choice, self.model.threads(), held)?;
+            return Ok(Box::new(move |tokens, listener| {
+                let (mut session, mut logits) = (engine.session(1), Vec::new());
+                tokens.chunks(CHUNK).try_for_each(|part| {
+                    session.feed(0, part, part.len(), &mut logits);
+                    listener(&logits)
+                })
+            }));
+        }
+        let model = Decoder::load(&delivered.config, &delivered.weights, device)
+            .with_context(|| self.model.model.display().to_string())?;
+        Ok(Box::new(move |tokens, listener| {
+            let tokens: Vec<i64> = tokens.iter().copied().map(i64::from).collect();
+            let logits =
+                no_grad(|| model.forward(&Tensor::from_slice(&tokens).unsqueeze(0), false));
+            for place in logits.to_kind(Kind::Float).to_device(Device::Cpu).get(0).split(1, 0) {
+                let values: Vec<f32> =
+                    Vec::try_from(place.contiguous().view(-1)).expect("a flat vector of floats");
+                listener(&values)?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// The tokens of an array file, `[B, T]` in order, each one of the model's; and its axes.
+fn tokens(npy: &Npy, config: &DecoderConfig) -> Result<(Vec<u32>, [usize; 2])> {
     let [rows, time] = npy.shape()[..] else {
         anyhow::bail!("{}: its shape is {:?}, but must be [B, T]", npy.name(), npy.shape());
     };
@@ -66,6 +112,6 @@ fn tokens(npy: &Npy, config: &DecoderConfig) -> Result<(Tensor, [usize; 2])> {
         npy.name(),
         config.context
     );
-    let tokens: Vec<i64> = npy.whole_numbers("token", i128::from(config.vocabulary) - 1)?;
-    Ok((Tensor::from_slice(&tokens).view([rows as i64, time as i64]), [rows, time]))
+    let tokens = npy.whole_numbers("token", i128::from(config.vocabulary) - 1)?;
+    Ok((tokens, [rows, time]))
 }

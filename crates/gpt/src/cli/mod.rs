@@ -5,6 +5,7 @@ mod audit;
 mod chat;
 mod compress;
 mod demo;
+mod engine;
 mod evaluate;
 mod explain;
 mod export;

@@ -1,8 +1,8 @@
 //! `train`: a preset, a configuration file, a model or a run to be resumed, with flags laid over it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use core_layers::{
     ConfigError,
@@ -12,13 +12,12 @@ use core_layers::{
     run::RunFolder,
     training::{self, Architecture as _, Ending, TrainConfig},
 };
-use tch::Device;
 
 use crate::{
     config::{DecoderConfig, LoraConfig, RUNS, Run, Target, run as preset},
     data::{self, DataConfig},
+    formats,
     train::{Origin, train},
-    trained::Trained,
 };
 
 /// Flags of `train`.
@@ -63,8 +62,7 @@ pub(super) fn run(args: &TrainArgs) -> Result<()> {
     let mut run = args.start()?;
     let mut origin = None;
     if args.start.resume.is_none() {
-        let from = args.from.as_ref().map(|path| Trained::open(path, Weights::Ema, Device::Cpu));
-        let mut start = args.origin(&mut run, from.transpose()?)?;
+        let mut start = args.origin(&mut run)?;
         for line in fit_to_data(&mut run, &mut start)? {
             if !args.quiet {
                 println!("{line}");
@@ -99,38 +97,34 @@ impl TrainArgs {
             preset(&self.preset).ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &RUNS))
         };
         let base = self.start.base(named)?;
-        let run = self.start.assign(Run {
-            model: base.model.clone(),
-            data: self.data.apply(base.data.clone())?,
-            train: self.train.apply(base.train)?,
-        })?;
-        if self.start.resume.is_some() {
-            ensure!(
-                run.model == base.model && run.data == base.data,
-                "a resumed run keeps its model and data"
-            );
-        }
-        Ok(run)
+        let data = self.data.apply(base.data.clone())?;
+        let train = self.train.apply(base.train.clone())?;
+        self.start.run(&base, data, train)
     }
 
     /// What it starts from, and its model in `run` where it is one that has learnt before.
-    fn origin(&self, run: &mut Run, from: Option<Trained>) -> Result<Origin> {
-        let Some(from) = from else { return Ok(Origin::default()) };
+    fn origin(&self, run: &mut Run) -> Result<Origin> {
+        let Some(path) = &self.from else { return Ok(Origin::default()) };
+        training::ensure_opens(path, DecoderConfig::NAME)?;
+        let from = formats::open(path, Weights::Ema)?;
+        from.ensure_text()?;
         let given = self.start.assigned("model.").filter(|it| !it.starts_with("model.dropout="));
         if let Some(given) = given {
             let rule = "left out beside --from, whose model is taken; all but model.dropout";
             return Err(ConfigError::new("--set", given, rule).into());
         }
         let dropout = run.model.dropout;
-        run.model = DecoderConfig { dropout, ..from.decoder.config().clone() };
+        run.model = DecoderConfig { dropout, ..from.config.clone() };
         let lora = self.lora_rank.map(|rank| LoraConfig {
             rank,
             alpha: self.lora_alpha,
             targets: self.lora_targets.clone(),
         });
         lora.iter().try_for_each(LoraConfig::validate)?;
-        let weights = Some(from.decoder.weights());
-        Ok(Origin { weights, tokenizer: Some(from.tokenizer), lora })
+        let name = self.start.out.as_deref().and_then(Path::file_name).unwrap_or_default();
+        let prompt = Some(formats::prompt(&from, &name.to_string_lossy())?);
+        let (weights, tokenizer) = (Some(from.weights), Some(from.tokenizer));
+        Ok(Origin { weights, tokenizer, prompt, lora })
     }
 }
 

@@ -44,7 +44,7 @@ pub struct DecoderConfig {
     pub biases: bool,
     /// Whether the head's weights are the token embedding's.
     pub tied: bool,
-    /// Share of activations dropped in training.
+    /// Share of activations, and of the weights of attention, dropped in training.
     pub dropout: f64,
     /// Standard deviation of initial weights; those that write to the residual stream have it divided by `sqrt(2 L)`
     /// (Radford et al., "GPT-2", 2019, section 2.3).
@@ -267,6 +267,7 @@ impl Scaling {
 
 impl Architecture for DecoderConfig {
     const NAME: &'static str = "gpt";
+    const IS_TEXT: bool = true;
 
     fn least_parameters(&self) -> i64 {
         self.parameters()

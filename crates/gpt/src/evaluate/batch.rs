@@ -1,6 +1,6 @@
 //! Windows of texts side by side.
 
-use core_layers::Conditionals;
+use core_layers::cross_entropy::{IGNORED, log_prob};
 use tch::{Device, Kind, Tensor};
 
 use super::{Documents, Window};
@@ -9,40 +9,41 @@ use crate::model::Decoder;
 /// Logits that are held at once when nothing is learnt.
 const LOGITS: i64 = 1 << 24;
 
-/// Windows side by side, the shorter ones followed by token 0, which does not count.
+/// Windows side by side, the shorter ones followed by token 0, which is read and does not count.
 #[derive(Debug)]
 pub struct Batch {
-    tokens: Tensor,         // [B, T + 1]
-    counts: Option<Tensor>, // [B, T], 1 where a prediction counts; none if all do
+    tokens: Tensor,  // [B, T]
+    targets: Tensor, // [B, T], the token that follows, or `IGNORED` where that does not count
     predictions: usize,
 }
 
 impl Batch {
     /// The windows of documents; before the first token of one stands `start`.
-    pub fn new<D: Documents + ?Sized>(
-        documents: &D,
-        windows: &[Window],
-        start: u32,
-        device: Device,
-    ) -> Self {
+    pub fn new(documents: &dyn Documents, windows: &[Window], start: u32, device: Device) -> Self {
         let time = windows.iter().map(|it| it.to - it.start).max().unwrap_or(0);
-        let mut tokens = vec![0i64; windows.len() * (time + 1)];
-        let mut counts = vec![0f32; windows.len() * time];
+        let mut tokens = vec![0i64; windows.len() * time];
+        let mut targets = vec![IGNORED; windows.len() * time];
         for (row, it) in windows.iter().enumerate() {
-            let place = &mut tokens[row * (time + 1)..][..=it.to - it.start];
             let read = match it.start.checked_sub(1) {
                 Some(before) => documents.read(it.document, before..it.to),
                 None => [vec![start], documents.read(it.document, 0..it.to)].concat(),
             };
-            for (to, from) in place.iter_mut().zip(read) {
+            let [read, known] = [&read[..it.to - it.start], &read[1..]];
+            for (to, &from) in tokens[row * time..].iter_mut().zip(read) {
                 *to = i64::from(from);
             }
-            counts[row * time..][it.from - it.start..it.to - it.start].fill(1.);
+            let counted = it.from - it.start..it.to - it.start;
+            for (to, &from) in
+                targets[row * time..][counted.clone()].iter_mut().zip(&known[counted])
+            {
+                *to = i64::from(from);
+            }
         }
-        let sizes = |time: usize| [windows.len() as i64, time as i64];
+        let sizes = [windows.len() as i64, time as i64];
+        let placed = |it: &[i64]| Tensor::from_slice(it).view(sizes).to_device(device);
         Self {
-            tokens: Tensor::from_slice(&tokens).view(sizes(time + 1)).to_device(device),
-            counts: Some(Tensor::from_slice(&counts).view(sizes(time)).to_device(device)),
+            tokens: placed(&tokens),
+            targets: placed(&targets),
             predictions: windows.iter().map(|it| it.to - it.from).sum(),
         }
     }
@@ -51,8 +52,9 @@ impl Batch {
     pub fn of(tokens: &[i64], time: usize, device: Device) -> Self {
         let rows = tokens.len() / (time + 1);
         let sizes = [rows as i64, time as i64 + 1];
-        let tokens = Tensor::from_slice(tokens).view(sizes).to_device(device);
-        Self { tokens, counts: None, predictions: rows * time }
+        let both = Tensor::from_slice(tokens).view(sizes).to_device(device);
+        let from = |first: i64| both.narrow(1, first, time as i64);
+        Self { tokens: from(0), targets: from(1), predictions: rows * time }
     }
 
     /// Predictions that count.
@@ -60,39 +62,33 @@ impl Batch {
         self.predictions
     }
 
-    /// Nats of the predictions that count, summed; `train` lets dropout act.
-    pub(crate) fn sum_of_nats(&self, decoder: &Decoder, train: bool) -> Tensor {
-        self.counted(decoder.log_prob(&self.tokens, train)).sum(Kind::Float).neg()
+    /// Of the predictions that count, the sum of the nats and that of `(log Z)^2`; `train` lets dropout act.
+    pub(crate) fn sums(&self, decoder: &Decoder, train: bool) -> [Tensor; 2] {
+        let [log_prob, log_z] = decoder.log_prob_and_log_z(&self.tokens, &self.targets, train);
+        [log_prob.sum(Kind::Float).neg(), log_z.square().sum(Kind::Float)]
     }
 
     /// Nats of the predictions that count, in each window; nothing is dropped.
     pub fn nats(&self, decoder: &Decoder) -> Vec<f64> {
-        let log_prob = self.counted(self.log_prob(decoder));
+        let log_prob = self.log_prob(decoder);
         let sums = log_prob.sum_dim_intlist([-1i64].as_slice(), false, Kind::Double).neg();
         Vec::try_from(sums).expect("a flat tensor of f64 is a vector")
     }
 
-    /// `[B, T]`, the head some tokens at a time, so that a large vocabulary takes little memory.
+    /// `[B, T]`, zero where a prediction does not count; the head some tokens at a time, so that a large vocabulary takes
+    /// little memory.
     fn log_prob(&self, decoder: &Decoder) -> Tensor {
-        let (rows, time) = (self.tokens.size()[0], self.tokens.size()[1] - 1);
-        let hidden = decoder.hidden(&self.tokens.narrow(1, 0, time), false); // [B, T, D]
+        let (rows, time) = self.tokens.size2().expect("windows side by side");
+        let hidden = decoder.hidden(&self.tokens, false); // [B, T, D]
         let at_once = (LOGITS / (rows * decoder.config().vocabulary)).clamp(1, time.max(1));
         let parts: Vec<Tensor> = (0..time)
             .step_by(at_once as usize)
             .map(|first| {
                 let count = at_once.min(time - first);
                 let logits = decoder.logits(&hidden.narrow(1, first, count));
-                Conditionals::Logits(logits).log_prob(&self.tokens.narrow(1, first + 1, count))
+                log_prob(&logits, &self.targets.narrow(1, first, count))
             })
             .collect();
         Tensor::cat(&parts, 1)
-    }
-
-    /// `[B, T]`, zero where a prediction does not count.
-    fn counted(&self, log_prob: Tensor) -> Tensor {
-        match &self.counts {
-            Some(counts) => log_prob * counts,
-            None => log_prob,
-        }
     }
 }

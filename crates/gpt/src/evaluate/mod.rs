@@ -1,6 +1,7 @@
 //! How probable texts are. Letters: B windows, T tokens.
 
 mod batch;
+mod predictor;
 mod windows;
 
 use std::{f64::consts::LN_2, ops::Range};
@@ -8,9 +9,10 @@ use std::{f64::consts::LN_2, ops::Range};
 use core_layers::likelihood::{Likelihood, Tally};
 
 pub use batch::Batch;
+pub use predictor::{Engine, Predictor};
 pub use windows::{Window, windows};
 
-use crate::{data::Tokens, model::Decoder, text::Tokenizer};
+use crate::{data::Tokens, text::Tokenizer};
 
 /// Texts as tokens, read where they are wanted.
 pub trait Documents {
@@ -84,25 +86,23 @@ impl Score {
 const PREDICTIONS: usize = 4096;
 
 /// Scores windows over documents; every token of a window that counts counts once. `tick` hears of the tokens passed.
-pub fn score<D: Documents + ?Sized>(
-    decoder: &Decoder,
+pub fn score(
+    predictor: &dyn Predictor,
     tokenizer: &Tokenizer,
-    documents: &D,
+    documents: &dyn Documents,
     windows: &[Window],
     tick: &mut dyn FnMut(usize),
 ) -> Score {
-    let start = decoder.config().start;
     let (mut nats, mut tokens, mut bytes) = (Vec::new(), Vec::new(), 0);
     let longest = windows.iter().map(|it| it.to - it.start).max().unwrap_or(1);
     for windows in windows.chunks((PREDICTIONS / longest).max(1)) {
-        let batch = Batch::new(documents, windows, start, decoder.device());
-        nats.extend(tch::no_grad(|| batch.nats(decoder)));
+        nats.extend(predictor.nats(documents, windows));
         for it in windows {
             let read = documents.read(it.document, it.from..it.to);
             bytes += read.iter().map(|&token| tokenizer.spelling(token).len()).sum::<usize>();
             tokens.push(read.len());
         }
-        tick(batch.predictions());
+        tick(windows.iter().map(|it| it.to - it.from).sum());
     }
     let count = windows.iter().map(|it| it.document + 1).max().unwrap_or(0);
     let example = if count < DOCUMENTS { "window" } else { "document" };

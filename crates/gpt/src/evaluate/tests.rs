@@ -4,7 +4,11 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::*;
-use crate::train::tests::tiny;
+use crate::{
+    model::Decoder,
+    sample::{Decode, ExactEngine, FusedEngine, FusedOptions},
+    train::tests::tiny,
+};
 
 fn decoder() -> Result<Decoder> {
     tch::manual_seed(3);
@@ -68,6 +72,27 @@ fn the_score_does_not_depend_on_what_stands_beside_a_text() -> Result<()> {
 }
 
 #[test]
+fn an_engine_scores_texts_as_the_decoder_does() -> Result<()> {
+    let decoder = decoder()?;
+    let weights = decoder.weights();
+    let options = FusedOptions { context: Some(8), ..FusedOptions::detect()? };
+    let engines: [Box<dyn Decode>; 2] = [
+        Box::new(FusedEngine::new(&tiny(), &weights, options)?),
+        Box::new(ExactEngine::new(&tiny(), &weights)?),
+    ];
+    let texts = texts(&[20, 3, 1, 9]);
+    let windows = windows(&texts.lengths(), 8, 3);
+    let wanted = decoder.nats(&texts, &windows);
+    for engine in engines {
+        let found = Engine { engine, start: 10 }.nats(&texts, &windows);
+        for ((found, wanted), window) in found.iter().zip(&wanted).zip(&windows) {
+            assert!((found - wanted).abs() < 1e-4, "{window:?}: {found}, not {wanted}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn many_documents_are_the_examples_and_few_are_cut() -> Result<()> {
     let decoder = decoder()?;
     let many = of(&decoder, &texts(&[10; 20]), 8, 8);
@@ -88,7 +113,7 @@ fn nothing_is_dropped_while_texts_are_scored_and_no_graph_is_kept() -> Result<()
     let score = || of(&decoder, &texts, 8, 8).nats_per_token();
     assert_eq!(score(), score());
     let batch = Batch::new(&texts, &windows(&[8], 8, 8), 10, Device::Cpu);
-    let dropped = || batch.sum_of_nats(&decoder, true).double_value(&[]);
+    let dropped = || batch.sums(&decoder, true)[0].double_value(&[]);
     assert_ne!(dropped(), dropped(), "in training it is");
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::{config::DecoderConfig, text::Tokenizer, weights::Weights};
 
 use gguf::shown;
 pub use huggingface::{export, is_run};
+pub(crate) use own::prompt;
 pub use own::{save, save_run};
 
 /// A model as it was delivered: everything that engines, prompts and chats need, before any weight is decoded.

@@ -33,7 +33,7 @@ use crate::{
     config::{DecoderConfig, Run},
     data::DataConfig,
     text::Tokenizer,
-    trained::About,
+    trained::{About, PROMPT, TOKENIZER},
     weights::{Weights, is_vector},
 };
 
@@ -72,12 +72,12 @@ fn parse(file: &Safetensors, name: &str, weights: checkpoint::Weights) -> Result
     );
     let config = config(metadata)?;
     config.validate()?;
-    let tokenizer = metadata.get("tokenizer").context("has no metadata \"tokenizer\"")?;
+    let tokenizer = metadata.get(TOKENIZER).context("has no metadata \"tokenizer\"")?;
     let tokenizer = Tokenizer::from_json(tokenizer).context("metadata \"tokenizer\"")?;
     if tokenizer != Tokenizer::Bytes {
         ensure_fits(&tokenizer, &config)?;
     }
-    let prompt = match metadata.get("prompt") {
+    let prompt = match metadata.get(PROMPT) {
         Some(text) => serde_json::from_str(text).context("metadata \"prompt\"")?,
         None => Prompt {
             name: name.to_owned(),
@@ -229,15 +229,25 @@ fn shape(name: &str, matrix: &Encoded, columns: usize) -> Vec<usize> {
 }
 
 /// What metadata says of a model besides its decoder: `tokenizer` and `prompt`.
-pub(crate) fn prompt_metadata(model: &Delivered) -> Result<BTreeMap<String, String>> {
+fn prompt_metadata(model: &Delivered) -> Result<BTreeMap<String, String>> {
+    Ok(BTreeMap::from([
+        (TOKENIZER.into(), model.tokenizer.to_json()),
+        (PROMPT.into(), prompt(model, &model.name)?),
+    ]))
+}
+
+/// How a model is prompted, as metadata says it, and what to call it.
+///
+/// # Errors
+/// None that a template can give.
+pub(crate) fn prompt(model: &Delivered, name: &str) -> Result<String> {
     let prompt = Prompt {
-        name: model.name.clone(),
+        name: name.to_owned(),
         stops: model.stops.clone(),
         starts: model.starts,
         chat_template: model.chat_template.clone(),
     };
-    let prompt = serde_json::to_string(&prompt)?;
-    Ok(BTreeMap::from([("tokenizer".into(), model.tokenizer.to_json()), ("prompt".into(), prompt)]))
+    Ok(serde_json::to_string(&prompt)?)
 }
 
 #[cfg(test)]

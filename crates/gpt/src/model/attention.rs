@@ -16,6 +16,7 @@ pub(crate) struct SelfAttention {
     pub(crate) output: Linear, // H E -> D
     heads: [i64; 2],           // H and K
     width: i64,                // E
+    dropout: f64,              // of the weights of attention, in training
 }
 
 /// What the positions of one layer ask for and offer, turned where positions are rotations.
@@ -57,12 +58,22 @@ impl SelfAttention {
             ),
             heads: [config.heads, config.kv_heads],
             width: config.d_head,
+            dropout: config.dropout,
         }
     }
 
+    /// `train` lets dropout act on the weights of attention, but on nothing that was read before.
+    ///
     /// # Shape
     /// `[B, T, D]` to the same.
-    pub(crate) fn forward(&self, xs: &Tensor, turn: Option<&Turn>, attend: Attend<'_>) -> Tensor {
+    pub(crate) fn forward(
+        &self,
+        xs: &Tensor,
+        turn: Option<&Turn>,
+        train: bool,
+        attend: Attend<'_>,
+    ) -> Tensor {
+        let dropout = if train { self.dropout } else { 0. };
         let maps = [&self.query, &self.key, &self.value];
         let (rows, time, _) = xs.size3().expect("inputs are [B, T, D]");
         let heads = |xs: &Tensor| xs.view([rows, time, -1, self.width]).transpose(1, 2);
@@ -78,11 +89,11 @@ impl SelfAttention {
                 } else {
                     Tensor::cat(&maps.map(|map| map.forward(xs)), -1)
                 };
-                return self.output.forward(&attention::joint(&all, turn, self.heads));
+                return self.output.forward(&attention::joint(&all, turn, self.heads, dropout));
             }
             Attend::Band(band) => {
                 let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));
-                attention::banded(&turned(queries), &turned(keys), &values, band)
+                attention::banded(&turned(queries), &turned(keys), &values, band, dropout)
             }
             Attend::Kept(of) => {
                 let [queries, keys, values] = maps.map(|map| heads(&map.forward(xs)));

@@ -31,19 +31,38 @@ impl Block {
         }
     }
 
+    /// What enters it is `xs` and, as `normed`, what its first norm makes of that; `attend` as in [`SelfAttention::forward`].
+    ///
     /// # Shape
-    /// `[B, T, D]` to the same; `attend` as in [`SelfAttention::forward`].
+    /// Two `[B, T, D]` to the same.
     pub(crate) fn forward(
         &self,
         xs: &Tensor,
+        normed: &Tensor,
         turn: Option<&Turn>,
         train: bool,
         attend: Attend<'_>,
-    ) -> Tensor {
-        let found = self.attention.forward(&self.attention_norm.forward(xs), turn, attend);
-        let xs = xs + dropped(found, self.dropout, train);
-        let made = self.feed_forward.forward(&self.feed_forward_norm.forward(&xs));
-        xs + dropped(made, self.dropout, train)
+    ) -> Stream {
+        let found = self.attention.forward(normed, turn, train, attend);
+        let (xs, normed) = self.feed_forward_norm.add(xs, &dropped(found, self.dropout, train));
+        let made = self.feed_forward.forward(&normed);
+        Stream { xs, made: Some(dropped(made, self.dropout, train)) }
+    }
+}
+
+/// What runs on beside the layers: `[B, T, D]`, and what the last layer made, which the next norm adds in its own pass.
+pub(crate) struct Stream {
+    pub(crate) xs: Tensor,
+    pub(crate) made: Option<Tensor>,
+}
+
+impl Stream {
+    /// All of it, and its norm.
+    pub(crate) fn normed(&self, norm: &Norm) -> (Tensor, Tensor) {
+        match &self.made {
+            Some(made) => norm.add(&self.xs, made),
+            None => (self.xs.shallow_clone(), norm.forward(&self.xs)),
+        }
     }
 }
 

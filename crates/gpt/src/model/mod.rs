@@ -4,8 +4,8 @@
 //!
 //! `h_0 = embedding[x]` (plus `position` where positions are learnt), `h' = h + attention(norm(h))`,
 //! `h = h' + feed_forward(norm(h'))` for each layer, and `logits = head norm(h_L)`. What the three papers do
-//! differently is configuration. Differs: dropout acts on what enters the residual stream, as in GPT-2, but not on the
-//! weights of attention, so that the pass over a head is one.
+//! differently is configuration. Dropout acts as in GPT-2: on what enters the residual stream and on the weights of
+//! attention, which takes the pass over a head apart.
 
 mod adapt;
 mod attention;
@@ -26,14 +26,15 @@ pub use texts::Texts;
 
 use core_layers::{
     Conditionals, ConfigError,
+    cross_entropy::log_prob_and_log_z,
     norm::Norm,
     rope::Rotations,
     training::{Network, Part},
 };
-use tch::{Device, Kind, Tensor, nn, nn::Module};
+use tch::{Device, Kind, Tensor, nn};
 
 use self::{
-    block::{Block, dropped, norm},
+    block::{Block, Stream, dropped, norm},
     linear::normal,
 };
 use crate::config::{DecoderConfig, Positions};
@@ -154,6 +155,20 @@ impl Decoder {
         Conditionals::Logits(logits).log_prob(&tokens.narrow(1, 1, time))
     }
 
+    /// `log p` of `targets` after each of `tokens`, and `log Z` of the logits there, both 0 where a target is
+    /// [ignored](core_layers::cross_entropy::IGNORED).
+    ///
+    /// # Shape
+    /// Tokens and targets `[B, T]` to twice `[B, T]`.
+    pub fn log_prob_and_log_z(
+        &self,
+        tokens: &Tensor,
+        targets: &Tensor,
+        train: bool,
+    ) -> [Tensor; 2] {
+        log_prob_and_log_z(&self.forward(tokens, train), &targets.to_device(self.device()))
+    }
+
     /// Token embeddings, where gradients of an audit enter: `[B, T]` to `[B, T, D]`.
     pub fn embed(&self, tokens: &Tensor) -> Tensor {
         Tensor::embedding(&self.embedding, &tokens.to_device(self.device()), -1, false, false)
@@ -214,20 +229,23 @@ impl Decoder {
             Some(table) => embedded + Tensor::embedding(table, positions, -1, false, false),
             None => embedded.shallow_clone(),
         };
-        let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
+        let entered = dropped(entered, self.config.dropout, train); // [B, T, D]
+        let mut stream = Stream { xs: entered, made: None };
         for (layer, block) in self.blocks.iter().enumerate() {
+            let (xs, normed) = stream.normed(&block.attention_norm);
             see(layer, &xs);
-            xs = if let Some(kept) = &mut kept {
-                let mut of_layer = |heads: &Heads| kept(layer, heads);
-                block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
-            } else {
-                let band = self.config.attention.band(layer as i64);
-                let attend = band.map_or(Attend::Causal, Attend::Band);
-                block.forward(&xs, turn.as_ref(), train, attend)
+            let band = self.config.attention.band(layer as i64);
+            let mut of_layer = kept.as_mut().map(|kept| move |heads: &Heads| kept(layer, heads));
+            let attend = match (&mut of_layer, band) {
+                (Some(of_layer), _) => Attend::Kept(of_layer),
+                (None, Some(band)) => Attend::Band(band),
+                (None, None) => Attend::Causal,
             };
+            stream = block.forward(&xs, &normed, turn.as_ref(), train, attend);
         }
+        let (xs, normed) = stream.normed(&self.norm);
         see(self.blocks.len(), &xs);
-        self.norm.forward(&xs)
+        normed
     }
 }
 

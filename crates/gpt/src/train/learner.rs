@@ -28,12 +28,14 @@ pub struct Origin {
     pub weights: Option<Weights>,
     /// How text is cut; without it, as the data's configuration says.
     pub tokenizer: Option<Tokenizer>,
+    /// How it is prompted, as metadata says it: what it learns now changes neither stops nor chat template.
+    pub prompt: Option<String>,
     /// Adapters, where only these are trained.
     pub lora: Option<LoraConfig>,
 }
 
 impl Origin {
-    /// What `folder` goes on from: the tokenizer and the adapters of its last save, else `given`, else nothing.
+    /// What `folder` goes on from: tokenizer, prompt and adapters of its last save, else `given`, else nothing.
     pub(super) fn of(folder: &RunFolder, given: Option<&Self>) -> Result<Self> {
         let path = folder.file(LAST);
         if !path.exists() {
@@ -46,7 +48,7 @@ impl Origin {
         let tokenizer = tokenizer
             .transpose()
             .map_err(|error| anyhow!("{}: its tokenizer {error:#}", path.display()))?;
-        Ok(Self { weights: None, tokenizer, lora })
+        Ok(Self { weights: None, tokenizer, prompt: metadata.get(trained::PROMPT).cloned(), lora })
     }
 
     /// The text that a configuration names, cut by the tokenizer that is there already, if one is.
@@ -101,7 +103,8 @@ impl Learner {
         }
     }
 
-    /// Adds the gradients of a batch, windows of `time + 1` tokens; returns its mean loss in nats a token.
+    /// Adds the gradients of a batch, windows of `time + 1` tokens; returns its mean loss in nats a token, in which a z-loss
+    /// does not count.
     ///
     /// Each part is weighted by its predictions, so that however many parts there are the gradient is that of the whole.
     pub(super) fn backward(
@@ -122,9 +125,14 @@ impl Learner {
             }
             let batch = Batch::of(tokens, time, device);
             let autocast = config.precision.autocast(device);
-            let nats = batch.sum_of_nats(&self.decoder, true) / (windows * time) as f64;
+            let means = batch.sums(&self.decoder, true).map(|it| it / (windows * time) as f64);
             drop(autocast);
-            nats.backward();
+            let [nats, squares] = means;
+            if config.z_loss > 0. {
+                (&nats + squares * config.z_loss).backward();
+            } else {
+                nats.backward();
+            }
             loss += nats.double_value(&[]);
         }
         loss

@@ -55,6 +55,9 @@ pub fn train(
     let mut state = learner
         .state(folder, trained::about(run, &dataset))
         .saying(trained::TOKENIZER, dataset.tokenizer.to_json());
+    if let Some(prompt) = &origin.prompt {
+        state = state.saying(trained::PROMPT, prompt.clone());
+    }
     if let Some(lora) = &origin.lora {
         state = state.saying(trained::LORA, serde_json::to_string(lora)?);
     }

@@ -14,6 +14,7 @@ use super::{Learner, Origin, train};
 use crate::{
     config::{Attention, DecoderConfig, FeedForward, LoraConfig, Norm, Positions, Run},
     data::DataConfig,
+    formats::{self, Delivered},
     model::Decoder,
     text::Tokenizer,
     trained::{Trained, Weights},
@@ -238,6 +239,7 @@ fn further_training_starts_from_the_weights_that_were_given() -> Result<()> {
         weights: Some(given.weights()),
         tokenizer: Some(Tokenizer::Bytes),
         lora: Some(LoraConfig::default()),
+        ..Origin::default()
     };
     let folder = RunFolder::create(&place.path().join("run"), false)?;
     let killed = train(&run, Some(&origin), &folder, &|| true, &mut quiet)?; // after one step
@@ -266,6 +268,40 @@ fn further_training_starts_from_the_weights_that_were_given() -> Result<()> {
 }
 
 #[test]
+fn what_learns_further_is_prompted_as_before_also_when_it_was_resumed() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let run = run(place.path())?;
+    let given = Delivered {
+        name: "elsewhere".into(),
+        config: run.model.clone(),
+        weights: Decoder::new(&nn::VarStore::new(Device::Cpu).root(), &run.model)?.weights(),
+        tokenizer: Tokenizer::Bytes,
+        stops: vec![7, 256],
+        starts: false,
+        chat_template: Some("{{ messages[0].content }}!".into()),
+    };
+    let origin = Origin {
+        weights: Some(given.weights.clone()),
+        tokenizer: Some(Tokenizer::Bytes),
+        prompt: Some(formats::prompt(&given, "here")?),
+        lora: None,
+    };
+    let folder = RunFolder::create(&place.path().join("run"), false)?;
+    let killed = train(&run, Some(&origin), &folder, &|| true, &mut quiet)?;
+    assert_eq!(killed, Ending::Stopped { step: 1 });
+    let ensure_kept = |file| {
+        let found = formats::open(&folder.file(file), Weights::Ema)?;
+        assert_eq!((&*found.name, &found.stops, found.starts), ("here", &given.stops, false));
+        assert_eq!(found.chat_template, given.chat_template);
+        anyhow::Ok(())
+    };
+    ensure_kept(MODEL)?;
+    train(&run, None, &folder, &|| false, &mut quiet)?;
+    ensure_kept(MODEL)?;
+    ensure_kept(LAST)
+}
+
+#[test]
 fn a_vocabulary_below_the_tokenizers_is_refused() -> Result<()> {
     let place = tempfile::tempdir()?;
     let mut run = run(place.path())?;
@@ -273,5 +309,33 @@ fn a_vocabulary_below_the_tokenizers_is_refused() -> Result<()> {
     let folder = RunFolder::create(&place.path().join("run"), false)?;
     let refusal = train(&run, None, &folder, &|| false, &mut quiet).unwrap_err().to_string();
     assert!(refusal.starts_with("model.vocabulary is 200, but must be at least 257"), "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn a_z_loss_adds_the_gradient_of_the_mean_square_of_log_z_and_is_no_part_of_the_nats() -> Result<()>
+{
+    let place = tempfile::tempdir()?;
+    let mut run = run(place.path())?;
+    run.model.dropout = 0.;
+    let tokens: Vec<i64> = (0..36).map(|i| i * 5 % 257).collect();
+    let of_learner = |z_loss| -> Result<(f64, Tensor)> {
+        let mut learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
+        let config = TrainConfig { z_loss, ..run.train.clone() };
+        let nats = learner.backward(&config, &tokens, 8, 1);
+        Ok((nats, learner.decoder().embedding.grad()))
+    };
+    let [(nats, without), (same, with)] = [of_learner(0.)?, of_learner(0.5)?];
+    assert_eq!(nats, same);
+
+    let learner = Learner::new(&run, &Origin::default(), Device::Cpu)?;
+    let all = Tensor::from_slice(&tokens).view([4, 9]);
+    let logits = learner.decoder().forward(&all.narrow(1, 0, 8), true);
+    let squares = logits.logsumexp([-1i64].as_slice(), false).square();
+    (squares.mean(Kind::Float) * 0.5).backward();
+    let wanted = learner.decoder().embedding.grad();
+    let worst = (with - without - &wanted).abs().max().double_value(&[]);
+    let size = wanted.abs().max().double_value(&[]);
+    assert!(worst < 1e-5 * size, "{worst} of {size}");
     Ok(())
 }

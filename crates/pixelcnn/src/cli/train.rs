@@ -75,18 +75,9 @@ impl TrainArgs {
                 .ok_or_else(|| ConfigError::one_of("--preset", &self.preset, &PRESETS))
         };
         let base = self.start.base(named)?;
-        let run = self.start.assign(Run {
-            model: base.model.clone(),
-            data: self.data.apply(base.data.clone())?,
-            train: self.train.apply(base.train)?,
-        })?;
-        if self.start.resume.is_some() {
-            ensure!(
-                run.model == base.model && run.data == base.data,
-                "a resumed run keeps its model and data"
-            );
-        }
-        Ok(run)
+        let data = self.data.apply(base.data.clone())?;
+        let train = self.train.apply(base.train.clone())?;
+        self.start.run(&base, data, train)
     }
 }
 

@@ -56,6 +56,14 @@ mod tests {
     }
 
     #[test]
+    fn what_only_text_models_heed_is_refused() {
+        let mut run = preset("digits").expect("the demo");
+        run.train.z_loss = 1e-4;
+        let refusal = run.validate().unwrap_err().to_string();
+        assert!(refusal.starts_with("train.z_loss is 0.0001, but must be 0"), "{refusal}");
+    }
+
+    #[test]
     fn an_unknown_field_is_refused() -> anyhow::Result<()> {
         let mut json = serde_json::to_value(preset("digits").expect("the demo"))?;
         json["model"]["chanels"] = 3.into();

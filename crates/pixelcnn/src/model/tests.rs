@@ -9,7 +9,7 @@ use ndarray::Array4;
 use tch::{Device, Tensor, nn, nn::Module};
 
 use super::*;
-use crate::config::{GatedConfig, ImageConfig, SimpleConfig};
+use crate::config::{GatedConfig, Head, ImageConfig, SimpleConfig};
 
 /// Where the pixel at `row`, `column` looks, row by row: the last column that it sees, if any.
 fn last_seen(model: &Model, row: usize, column: usize) -> Vec<Option<usize>> {
@@ -220,4 +220,26 @@ fn training_reaches_attention_and_the_context_stack() -> Result<()> {
 fn a_map_of_another_shape_is_refused() {
     let config = GatedConfig { context_channels: 2, context_height: 3, ..one_block(6, 4) };
     let _ = log_probs(&random(config).expect("it is valid").1, map(4, 4));
+}
+
+#[test]
+fn kernels_change_no_loss_and_no_gradient_but_by_rounding() -> Result<()> {
+    for head in [Head::Softmax, Head::Logistics { mixtures: 3 }] {
+        let image = ImageConfig { colours: 3, head, ..ImageConfig::grey(5, 4, 16) };
+        let (vs, model) = random(GatedConfig { image, ..one_block(5, 4) })?;
+        let xs = audit::symbol_tensor(&audit::random_symbols(&model.layout(), 2, 3));
+        let weights: Vec<Tensor> = core_layers::optim::parameters(&vs).into_values().collect();
+        let found = || {
+            let loss = model.loss(&xs, &ImageContext::none(2));
+            let mut all = Tensor::run_backward(&[&loss], &weights, false, false);
+            all.push(loss.detach());
+            all
+        };
+        for (found, wanted) in found().iter().zip(&core_layers::kernels::without(found)) {
+            let size = wanted.abs().max().double_value(&[]).max(1.);
+            let worst = (found - wanted).abs().max().double_value(&[]);
+            assert!(worst < 1e-5 * size, "{worst} of {size}");
+        }
+    }
+    Ok(())
 }

@@ -41,7 +41,9 @@ impl Pipeline {
     /// [`ConfigError`] naming the first bad field.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.autoencoder().validate()?;
-        self.prior_train.validate().map_err(|error| error.under("prior_"))?;
+        let prior =
+            self.prior_train.validate().and_then(|()| self.prior_train.ensure_not_of_text());
+        prior.map_err(|error| error.under("prior_"))?;
         for (field, steps) in [
             ("train.num_steps", self.train.num_steps),
             ("prior_train.num_steps", self.prior_train.num_steps),

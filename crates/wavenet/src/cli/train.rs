@@ -1,6 +1,6 @@
 //! `train`: a preset, a configuration file or a run to be resumed, with flags laid over it.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 use core_layers::{
     ConfigError,
@@ -78,18 +78,8 @@ impl TrainArgs {
         if data.data != base.data.data && data.speakers == base.data.speakers {
             data.speakers.clear(); // those of a preset's own set
         }
-        let run = self.start.assign(Run {
-            model: base.model.clone(),
-            data,
-            train: self.train.apply(base.train)?,
-        })?;
-        if self.start.resume.is_some() {
-            ensure!(
-                run.model == base.model && run.data == base.data,
-                "a resumed run keeps its model and data"
-            );
-        }
-        Ok(run)
+        let train = self.train.apply(base.train.clone())?;
+        self.start.run(&base, data, train)
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn ensure_there() -> Result<(), TorchError> {
 
 fn options(element: Element, sm: &str) -> Vec<String> {
     let kind = format!("--define-macro=CL_KIND={}", element.number());
-    vec![format!("--gpu-architecture={sm}"), "--std=c++17".into(), "--default-device".into(), kind]
+    vec![format!("--gpu-architecture={sm}"), "--std=c++17".into(), kind]
 }
 
 fn compile(name: &str, text: &str, options: &[String]) -> Result<Vec<u8>, TorchError> {
@@ -71,12 +71,15 @@ unsafe fn cubin(program: sys::nvrtcProgram) -> Result<Vec<u8>, result::NvrtcErro
 fn load() -> &'static Result<String, String> {
     static LOADED: OnceLock<Result<String, String>> = OnceLock::new();
     LOADED.get_or_init(|| {
-        // Beside libtorch, cu13 is of the build; a later search by bare name finds what is loaded.
-        let beside = device::loaded_from("libtorch_cpu.so").and_then(|path| {
-            Some(Path::new(&path).parent()?.join("../../nvidia/cu13/lib/libnvrtc.so.13"))
-        });
-        if let Some(path) = beside.filter(|path| path.exists()) {
-            device::open_for_good(&path.to_string_lossy())?;
+        // Beside libtorch is the one of its build; later searches by bare name find what is loaded. NVRTC looks for its
+        // second library so, and would not find it there.
+        let folder = device::loaded_from("libtorch_cpu.so")
+            .and_then(|path| Some(Path::new(&path).parent()?.join("../../nvidia/cu13/lib")));
+        for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
+            let path = folder.as_ref().map(|folder| folder.join(name));
+            if let Some(path) = path.filter(|path| path.exists()) {
+                device::open_for_good(&path.to_string_lossy())?;
+            }
         }
         // SAFETY: it only looks for the library; without it, cudarc's functions would panic.
         if !unsafe { sys::is_culib_present() } {

@@ -4,9 +4,13 @@
 //! One operation a file, `csrc/cuda/NAME.cu` beside `kernels/cuda/NAME.rs`; its plain twin in libtorch operations is the
 //! definition. Tests run the same wrappers and the same text on the CPU, through `csrc/cuda/emulator.h`.
 
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod activation;
 mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod cross_entropy;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
 #[cfg(any(test, feature = "emulator"))]
@@ -19,7 +23,13 @@ pub mod emulated;
 pub(crate) mod gate;
 mod line;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod logistics;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod norm;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub mod program;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod rope;
 #[cfg(test)]
 mod tests;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
@@ -63,13 +73,19 @@ macro_rules! source {
     };
 }
 
+pub(crate) const ACTIVATION: Source = source!("activation");
+pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
+pub(crate) const LOGISTICS: Source = source!("logistics");
+pub(crate) const NORM: Source = source!("norm");
 pub(crate) const PROGRAM: Source = source!("program", "stepper.cuh");
+pub(crate) const ROPE: Source = source!("rope");
 pub(crate) const WAVENET: Source = source!("wavenet", "stepper.cuh");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 3] = [GATE, PROGRAM, WAVENET];
+pub(crate) const SOURCES: [Source; 8] =
+    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, PROGRAM, ROPE, WAVENET];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +106,15 @@ impl Element {
             Kind::BFloat16 => Some(Self::Bf16),
             Kind::Half => Some(Self::F16),
             _ => None,
+        }
+    }
+
+    /// The kind of tensors that it stands for.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+            Self::F16 => Kind::Half,
         }
     }
 
@@ -135,7 +160,6 @@ pub(crate) enum Arg<'a> {
     /// A null pointer.
     Null,
     Int(i64),
-    #[expect(dead_code, reason = "of kernels to come")]
     Float(f32),
 }
 

@@ -1,6 +1,7 @@
 //! The laws of the decoder.
 
 mod causality;
+mod kernels;
 mod learning;
 mod likelihood;
 mod parts;

@@ -1,5 +1,7 @@
 //! Norms, positions, heads and feed-forward networks, as the papers have them.
 
+use tch::nn::Module;
+
 use super::*;
 
 fn difference(a: &Tensor, b: &Tensor) -> f64 {
@@ -109,6 +111,22 @@ fn dropout_acts_in_training_only() {
     assert_ne!(model.forward(&xs, true), model.forward(&xs, true));
     let without = Decoder::load(&tiny_gpt2(), &model.weights(), Device::Cpu).expect("its weights");
     assert_eq!(model.forward(&xs, false), without.forward(&xs, false));
+}
+
+#[test]
+fn dropout_acts_on_the_weights_of_attention() {
+    let config = DecoderConfig { dropout: 0.3, ..tiny_gpt2() };
+    let (_vs, model) = random(&config);
+    let attention = &model.blocks[0].attention; // before anything is dropped from what it writes
+    let xs = Tensor::randn([2, 9, config.d_model], (Kind::Float, Device::Cpu));
+    for band in [None, Some(4)] {
+        let found = |train| {
+            let attend = band.map_or(Attend::Causal, Attend::Band);
+            attention.forward(&xs, None, train, attend)
+        };
+        assert_eq!(found(false), found(false), "{band:?}");
+        assert_ne!(found(true), found(true), "{band:?}");
+    }
 }
 
 #[test]

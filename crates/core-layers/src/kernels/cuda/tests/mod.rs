@@ -2,8 +2,13 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
+mod activation;
+mod cross_entropy;
 mod gate;
+mod logistics;
+mod norm;
 mod program;
+mod rope;
 mod wavenet;
 
 use std::{collections::BTreeSet, fs, path::Path};
