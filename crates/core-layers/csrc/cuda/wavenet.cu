@@ -4,10 +4,7 @@
 // Letters: B voices, N samples of a launch, T samples of a clip, L levels, k taps, d dilation, k0 taps of the first layer,
 // R residual, G gate, S skip, A head, O output and C condition channels.
 //
-// Activations are float [channels][V] in `room`, shared memory or, for networks too wide for it, global. A matrix of T lies
-// [inputs][outputs], outputs padded to whole quads. Threads share out its quads and, where there are more threads, the
-// inputs in slices; slices depend on the network only and are added in order, so a voice's bits do not depend on V or on
-// the other voices.
+// Activations are float [channels][V] in `room`, shared memory or, for networks too wide for it, global.
 
 // The numbers that a description starts with, and those of each layer behind them; offsets count numbers of T, -1 is none.
 struct Network {
@@ -16,15 +13,6 @@ struct Network {
 };
 struct Layer {
   i64 dilation, ring, gates, gates_bias, speakers, mix, residual_bias;
-};
-
-struct alignas(4 * sizeof(T)) Quad {
-  T of[4];
-};
-// A number of each voice.
-template <int V>
-struct alignas(V < 4 ? 4 * V : 16) Numbers {
-  float of[V];
 };
 
 // What a launch is told; pointers that are null are not read or written.
@@ -41,52 +29,6 @@ struct Job {
   i64 voices, samples, start, count;
   i64 known;  // columns of symbols behind the first that are given; the others are drawn
 };
-
-CL_DEVICE int slices_of(int quads) {
-  const int slices = static_cast<int>(blockDim.x) / quads;
-  return slices < 1 ? 1 : slices > 16 ? 16 : slices;
-}
-
-// NaN passes.
-CL_DEVICE float rectified(float x) { return x > 0.0f || x != x ? x : 0.0f; }
-
-// The products of W [ins][outs] and xs [ins][V], summed over each slice of the inputs: parts [slices][outs][V], of the first
-// `live` outputs at least.
-template <int V>
-CL_DEVICE void multiply(const T* ws, const float* xs, int ins, int outs, int live, float* parts) {
-  const int quads = (outs + 3) / 4, slices = slices_of(quads);
-  for (int unit = threadIdx.x; unit < quads * slices; unit += blockDim.x) {
-    const int quad = unit % quads, slice = unit / quads;
-    if (4 * quad >= live) continue;
-    const int first = ins * slice / slices, last = ins * (slice + 1) / slices;
-    const Quad* row = reinterpret_cast<const Quad*>(ws) + static_cast<i64>(first) * quads + quad;
-    float sums[4][V] = {};
-#pragma unroll 4
-    for (int k = first; k < last; k++, row += quads) {
-      const Quad w = *row;
-      const Numbers<V> x = reinterpret_cast<const Numbers<V>*>(xs)[k];
-#pragma unroll
-      for (int out = 0; out < 4; out++)
-#pragma unroll
-        for (int v = 0; v < V; v++) sums[out][v] += load(w.of[out]) * x.of[v];
-    }
-#pragma unroll
-    for (int out = 0; out < 4; out++) {
-      Numbers<V> sum;
-#pragma unroll
-      for (int v = 0; v < V; v++) sum.of[v] = sums[out][v];
-      reinterpret_cast<Numbers<V>*>(parts)[(slice * quads + quad) * 4 + out] = sum;
-    }
-  }
-}
-
-// `sum` and the parts of one output of voice v.
-template <int V>
-CL_DEVICE float total(const float* parts, int outs, int out, int v, float sum) {
-  const int quads = (outs + 3) / 4, slices = slices_of(quads);
-  for (int slice = 0; slice < slices; slice++) sum += parts[(slice * quads * 4 + out) * V + v];
-  return sum;
-}
 
 // Lays out what layer `layer` reads of channel c of voice v at sample t, whose input is h, and keeps h for later samples.
 template <int V>
@@ -126,42 +68,6 @@ CL_DEVICE float first_layer(const Job& job, const Network& net, i64 voice, i64 i
     }
   }
   return h;
-}
-
-// The level at u of the distribution whose log-probabilities, up to a constant, are ys [L][V] of voice v: the first whose
-// cumulated probability exceeds u. For a warp; each lane has a run of levels.
-template <int V>
-CL_DEVICE i64 quantile(const float* ys, int levels, int v, float u) {
-  const int lane = threadIdx.x % 32, share = (levels + 31) / 32;
-  const int first = lane * share < levels ? lane * share : levels, last = first + share < levels ? first + share : levels;
-  float greatest = -CL_INFINITY;
-  for (int level = first; level < last; level++) greatest = greater(greatest, ys[level * V + v]);
-  greatest = warp_max(greatest);
-  float own = 0.0f;
-  for (int level = first; level < last; level++) own += expf(ys[level * V + v] - greatest);
-  float through = own;  // of this lane and those before it
-  for (int step = 1; step < 32; step *= 2) {
-    const float before = __shfl_up_sync(0xffffffffu, through, step);
-    if (lane >= step) through += before;
-  }
-  const float target = u * __shfl_sync(0xffffffffu, through, 31);
-  const float before = __shfl_up_sync(0xffffffffu, through, 1);
-  // the first lane that passes the target; if rounding leaves none, the last in which a level can occur
-  float passes = through > target && own > 0.0f ? static_cast<float>(lane) : 32.0f;
-  float occurs = own > 0.0f ? static_cast<float>(lane) : -1.0f;
-  passes = -warp_max(-passes);
-  occurs = warp_max(occurs);
-  const int chosen = static_cast<int>(passes < 32.0f ? passes : occurs);
-  if (chosen < 0) return 0;
-  int symbol = first;
-  float sum = lane == 0 ? 0.0f : before;
-  for (int level = first; level < last; level++) {
-    const float weight = expf(ys[level * V + v] - greatest);
-    if (weight > 0.0f) symbol = level;
-    sum += weight;
-    if (weight > 0.0f && sum > target) break;
-  }
-  return __shfl_sync(0xffffffffu, symbol, chosen);
 }
 
 template <int V>
@@ -249,7 +155,7 @@ CL_DEVICE void speak(const Job& job, float* room) {
     }
     __syncthreads();
     for (int v = threadIdx.x / 32; is_drawn && v < V && group + v < job.voices; v += blockDim.x / 32) {
-      const i64 level = quantile<V>(skips, outputs, v, job.uniforms[(group + v) * job.count + i]);
+      const i64 level = quantile(skips + v, V, outputs, job.uniforms[(group + v) * job.count + i]);
       if (threadIdx.x % 32 == 0) job.symbols[(group + v) * (job.count + 1) + i + 1] = level;
     }
     __syncthreads();  // the levels are read, and the outputs' room written, by other threads

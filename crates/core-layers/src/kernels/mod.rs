@@ -24,7 +24,7 @@ use std::{cell::Cell, sync::OnceLock};
 
 #[cfg(any(test, feature = "emulator"))]
 pub use cuda::emulated;
-pub use cuda::wavenet;
+pub use cuda::{program, wavenet};
 
 thread_local! {
     static ARE_OFF: Cell<bool> = const { Cell::new(false) };

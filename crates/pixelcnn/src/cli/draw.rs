@@ -34,7 +34,7 @@ pub struct DrawArgs {
     /// Seed; one gives the same picture for any batch, threads and sampler, up to rounding between samplers.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// How images are drawn [default: exact on the CPU, cached elsewhere].
+    /// How images are drawn [default: exact on the CPU; on a GPU cuda, or cached where that cannot be].
     #[arg(long, value_enum)]
     pub sampler: Option<Sampler>,
     /// Show no progress.

@@ -9,9 +9,9 @@ use core_layers::{
     sampling::{self, Draws},
 };
 use ndarray::Array2;
-use tch::Device;
+use tch::{Device, Kind};
 
-use super::{CachedEngine, ExactEngine};
+use super::{CachedEngine, CudaEngine, ExactEngine};
 use crate::model::{ImageContext, Model};
 
 /// How images are drawn.
@@ -21,6 +21,8 @@ pub enum Sampler {
     Plain,
     /// Features kept in tensors: convolutional models on any device.
     Cached,
+    /// A row in one kernel, on a GPU: convolutional models without attention.
+    Cuda,
     /// Fused, on the CPU, the same bits on every machine.
     Exact,
 }
@@ -28,7 +30,8 @@ pub enum Sampler {
 /// By what, and on what, images are drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawing {
-    /// The sampler; without one, the exact one on the CPU, the cached one elsewhere.
+    /// The sampler; without one, the exact one on the CPU, on a GPU the one of kernels, where that serves the model, or the
+    /// cached one.
     pub sampler: Option<Sampler>,
     /// Where the model's weights are.
     pub device: Device,
@@ -63,8 +66,11 @@ impl Drawing {
         draws: Draws,
         tick: &(dyn Fn(usize) + Sync),
     ) -> Result<(), ConfigError> {
-        let on_cpu = self.device == Device::Cpu;
-        let usual = if on_cpu { Sampler::Exact } else { Sampler::Cached };
+        let usual = match self.device {
+            Device::Cpu => Sampler::Exact,
+            device if CudaEngine::serves(model, device).is_ok() => Sampler::Cuda,
+            _ => Sampler::Cached,
+        };
         let one_by_one = |engine: &dyn Engine<Context = ImageContext>,
                           symbols: &mut Array2<u32>| {
             let layout: &Layout = engine.layout();
@@ -76,6 +82,14 @@ impl Drawing {
                 let engine = ExactEngine::new(model)?;
                 let symbols = symbols.view_mut();
                 sampling::draw_in_parallel(&engine, context, symbols, draws, self.threads, tick);
+            }
+            Sampler::Cuda => {
+                let kind = match self.precision {
+                    Precision::F32 => Kind::Float,
+                    Precision::Bf16 => Kind::BFloat16,
+                };
+                let engine = CudaEngine::new(model, kind, self.device)?;
+                engine.draw(context, symbols.view_mut(), draws, tick);
             }
             Sampler::Cached => one_by_one(&CachedEngine::new(model, self.device)?, symbols),
             Sampler::Plain => {

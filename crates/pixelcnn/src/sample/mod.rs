@@ -2,6 +2,7 @@
 
 mod cached;
 mod context;
+mod cuda;
 mod cursor;
 mod draw;
 mod estimators;
@@ -10,6 +11,7 @@ mod laws;
 mod plan;
 
 pub use cached::CachedEngine;
+pub use cuda::CudaEngine;
 pub use draw::{Drawing, Sampler};
 pub use laws::laws;
 

@@ -115,7 +115,7 @@ impl Plan {
 }
 
 /// How much of each map its readers need.
-fn slots(program: &Program, width: usize) -> Vec<Slot> {
+pub(super) fn slots(program: &Program, width: usize) -> Vec<Slot> {
     let mut slots: Vec<Slot> = program
         .maps
         .iter()
@@ -184,7 +184,7 @@ fn convolution(conv: &Conv, program: &Program) -> Convolution {
 
 /// The channels of a map in the order in which the engine keeps them: those of a colour one behind the other, so tanh and
 /// sigmoid halves of a colour are neighbours.
-fn outputs(map: Map, colours: usize) -> Vec<usize> {
+pub(super) fn outputs(map: Map, colours: usize) -> Vec<usize> {
     if map.reach != Reach::Pixel {
         return (0..map.channels).collect();
     }

@@ -18,6 +18,12 @@ use crate::config::{
 
 /// A model of every kind, with weights that are not zero anywhere, and a context for three images.
 fn models() -> Vec<(&'static str, Model, ImageContext)> {
+    let built = |(name, config, context)| (name, network(&config).1, context);
+    configs().into_iter().map(built).collect()
+}
+
+/// A configuration of every kind, and a context for three images.
+pub(super) fn configs() -> Vec<(&'static str, ModelConfig, ImageContext)> {
     let grey = ImageConfig::grey(5, 6, 4);
     let colour = ImageConfig { colours: 3, ..ImageConfig::grey(4, 5, 3) };
     let logistics =
@@ -86,7 +92,6 @@ fn models() -> Vec<(&'static str, Model, ImageContext)> {
     ]
     .into_iter()
     .chain(attentive_configs())
-    .map(|(name, config, context)| (name, model(&config), context))
     .collect()
 }
 
@@ -132,7 +137,7 @@ fn context_map(height: usize, width: usize) -> Array4<f32> {
     })
 }
 
-fn model(config: &ModelConfig) -> Model {
+pub(super) fn network(config: &ModelConfig) -> (nn::VarStore, Model) {
     tch::manual_seed(7);
     let vs = nn::VarStore::new(Device::Cpu);
     let model = Model::new(&vs.root(), config).unwrap();
@@ -142,7 +147,7 @@ fn model(config: &ModelConfig) -> Model {
             let _ = tensor.g_add_(&noise);
         });
     }
-    model
+    (vs, model)
 }
 
 fn conditionals(
@@ -289,7 +294,7 @@ fn a_tiny_model_sums_to_one_over_all_images() {
             num_orders: 1,
         }),
     ] {
-        let model = model(&config);
+        let (_vs, model) = network(&config);
         let all = Array2::from_shape_fn((4096, 12), |(image, bit)| (image as u32 >> bit) & 1);
         let nats = core_layers::likelihood::nll(
             &model,

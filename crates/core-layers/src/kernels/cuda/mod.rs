@@ -21,10 +21,13 @@ mod driver;
 pub mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
+mod line;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod logistics;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod norm;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub mod program;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod rope;
 #[cfg(test)]
@@ -57,10 +60,16 @@ impl Source {
     }
 }
 
-/// The source of that name.
+/// The source of that name, behind those headers.
 macro_rules! source {
-    ($name:literal) => {
-        Source { name: $name, text: include_str!(concat!("../../../csrc/cuda/", $name, ".cu")) }
+    ($name:literal $(, $header:literal)*) => {
+        Source {
+            name: $name,
+            text: concat!(
+                $(include_str!(concat!("../../../csrc/cuda/", $header)),)*
+                include_str!(concat!("../../../csrc/cuda/", $name, ".cu"))
+            ),
+        }
     };
 }
 
@@ -69,13 +78,14 @@ pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
 pub(crate) const LOGISTICS: Source = source!("logistics");
 pub(crate) const NORM: Source = source!("norm");
+pub(crate) const PROGRAM: Source = source!("program", "stepper.cuh");
 pub(crate) const ROPE: Source = source!("rope");
-pub(crate) const WAVENET: Source = source!("wavenet");
+pub(crate) const WAVENET: Source = source!("wavenet", "stepper.cuh");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 7] =
-    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, ROPE, WAVENET];
+pub(crate) const SOURCES: [Source; 8] =
+    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, PROGRAM, ROPE, WAVENET];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -26,15 +26,15 @@ use tch::{Device, Kind, Tensor};
 
 pub use network::{First, Layer, Linear, Network, Weights};
 
-use super::{Arg, Shape, WAVENET};
+use super::{
+    Arg, Shape, WAVENET,
+    line::{Launch, Line, Run},
+};
 
 /// Bytes of shared memory that every GPU since 2020 has for a block.
 const SHARED: i64 = 96 << 10;
 /// Blocks that keep a GPU busy: beyond them, voices share a block.
 const BLOCKS: i64 = 128;
-/// Given levels that wait for a launch.
-const MOST_WAITING: usize = 256;
-
 /// Whether kernels run on `device`.
 pub fn is_there(device: Device) -> bool {
     super::of(device).is_some()
@@ -43,6 +43,13 @@ pub fn is_there(device: Device) -> bool {
 /// Voices of one network in lockstep.
 #[derive(Debug)]
 pub struct Voices<'n> {
+    line: Line,
+    kept: Kept<'n>,
+}
+
+/// What voices are told once, and what is kept of their samples.
+#[derive(Debug)]
+struct Kept<'n> {
     network: &'n Network,
     count: i64,
     group: i64,      // voices of a block; 0 where shared memory is too small for one
@@ -51,19 +58,6 @@ pub struct Voices<'n> {
     speakers: Option<Tensor>, // [B] i64
     condition: Option<Tensor>, // [B, T, C]
     samples: i64,    // T of the condition
-    made: i64,       // samples whose layers were computed
-    waiting: Vec<i64>, // levels [.., B] of sample made - 1 and those that follow it; -1 before the first
-    outputs: Option<Tensor>, // of sample made - 1 [B, O], while its level is not known
-}
-
-/// What a launch is asked for.
-enum Wanted<'u> {
-    /// That the rings are filled.
-    Nothing,
-    /// The outputs of its last sample.
-    Outputs,
-    /// A level at each of these uniform numbers `[B, N]`.
-    Levels(ArrayView2<'u, f32>),
 }
 
 impl Network {
@@ -99,7 +93,7 @@ impl Network {
         );
         let whole = (Kind::Int64, self.device);
         let speakers = speakers.map(|all| all.iter().map(|&it| i64::from(it)).collect::<Vec<_>>());
-        Ok(tch::no_grad(|| Voices {
+        let kept = tch::no_grad(|| Kept {
             network: self,
             count: rows,
             group: self.group(rows),
@@ -111,10 +105,9 @@ impl Network {
                 it.transpose(1, 2).contiguous()
             }),
             samples,
-            made: 0,
-            waiting: vec![-1; count],
-            outputs: None,
-        }))
+        });
+        let line = Line::new(count, sizes.levels, sizes.outputs, samples, self.device);
+        Ok(Voices { line, kept })
     }
 
     /// Voices of a block: few, unless there are more than the GPU has room for side by side; 0 where none fits.
@@ -131,19 +124,7 @@ impl Voices<'_> {
     /// # Errors
     /// Where there are not as many as voices, one is no level, the condition is over, or a launch fails.
     pub fn feed(&mut self, levels: &[u32]) -> Result<()> {
-        let known = levels.iter().all(|&it| i64::from(it) < self.network.sizes.levels);
-        ensure!(
-            levels.len() as i64 == self.count && known,
-            "{} voices need a level each of {}",
-            self.count,
-            self.network.sizes.levels
-        );
-        self.outputs = None;
-        self.waiting.extend(levels.iter().map(|&it| i64::from(it)));
-        if self.columns() > MOST_WAITING {
-            let _ = self.launch(&Wanted::Nothing)?;
-        }
-        Ok(())
+        self.line.feed(levels, &self.kept)
     }
 
     /// The head's outputs for the next sample, `[B, O]`.
@@ -151,10 +132,7 @@ impl Voices<'_> {
     /// # Errors
     /// Where the condition is over, or a launch fails.
     pub fn outputs(&mut self) -> Result<Tensor> {
-        if self.outputs.is_none() {
-            let _ = self.launch(&Wanted::Outputs)?;
-        }
-        Ok(self.outputs.as_ref().map_or_else(Tensor::new, Tensor::shallow_clone))
+        self.line.outputs(&self.kept)
     }
 
     /// Draws as many samples as there are uniform numbers in `[0, 1)` `[B, N]`, each the first level whose cumulated
@@ -163,63 +141,13 @@ impl Voices<'_> {
     /// # Errors
     /// Where outputs are no logits of levels, or were asked for without feeding their level; else as [`Self::outputs`].
     pub fn draw(&mut self, uniforms: ArrayView2<'_, f32>) -> Result<Array2<u32>> {
-        let sizes = &self.network.sizes;
-        ensure!(
-            sizes.outputs == sizes.levels && self.outputs.is_none(),
-            "a level is drawn of a softmax whose outputs nobody asked for"
-        );
-        ensure!(uniforms.nrows() as i64 == self.count, "{} voices draw side by side", self.count);
-        if uniforms.is_empty() {
-            return Ok(Array2::zeros(uniforms.dim()));
-        }
-        let drawn = self.launch(&Wanted::Levels(uniforms))?; // [B, given and drawn columns]
-        let given = drawn.size()[1] - uniforms.ncols() as i64;
-        let drawn = drawn.narrow(1, given, uniforms.ncols() as i64).to_device(Device::Cpu);
-        let flat = Vec::<i64>::try_from(drawn.contiguous().view(-1))?;
-        let drawn = Array2::from_shape_fn(uniforms.dim(), |(row, column)| {
-            flat[row * uniforms.ncols() + column] as u32
-        });
-        self.waiting = drawn.column(drawn.ncols() - 1).iter().map(|&it| i64::from(it)).collect();
-        Ok(drawn)
+        self.line.draw(uniforms, &self.kept)
     }
+}
 
-    /// Columns of levels that wait.
-    fn columns(&self) -> usize {
-        if self.count == 0 { 0 } else { self.waiting.len() / self.count as usize }
-    }
-
-    /// Makes the samples behind the levels that wait, and returns those levels and the drawn ones, `[B, columns]`.
-    fn launch(&mut self, wanted: &Wanted<'_>) -> Result<Tensor> {
+impl Run for Kept<'_> {
+    fn run(&self, launch: &Launch) -> Result<()> {
         let (network, voices) = (self.network, self.count);
-        let sizes = &network.sizes;
-        let given = self.columns() as i64;
-        let drawn = if let Wanted::Levels(uniforms) = wanted { uniforms.ncols() as i64 } else { 0 };
-        // of nothing wanted, the last level goes on waiting: its sample's outputs may be asked for
-        let count = match wanted {
-            Wanted::Nothing => given - 1,
-            Wanted::Outputs => given,
-            Wanted::Levels(_) => given - 1 + drawn,
-        };
-        let end = self.made + count;
-        ensure!(end <= self.samples, "the condition of a voice ends at sample {}", self.samples);
-        ensure!(end < 1 << 31, "a voice of more than 2^31 samples");
-        let outputs = Tensor::zeros([voices, sizes.outputs], (Kind::Float, network.device));
-        if voices == 0 || count == 0 {
-            self.outputs = matches!(wanted, Wanted::Outputs).then_some(outputs);
-            return Ok(Tensor::new());
-        }
-        let filler = vec![-1; ((count + 1 - given) * voices) as usize];
-        let columns = Tensor::from_slice(&[&self.waiting[..], &filler].concat());
-        let symbols = columns.view([count + 1, voices]).tr().contiguous().to_device(network.device);
-        let uniforms = match wanted {
-            Wanted::Levels(uniforms) => {
-                let flat: Vec<f32> = uniforms.iter().copied().collect();
-                let all = Tensor::from_slice(&flat).view([voices, drawn]);
-                Some(all.constant_pad_nd([given - 1, 0]).contiguous().to_device(network.device))
-            }
-            _ => None,
-        };
-        let asked = matches!(wanted, Wanted::Outputs).then_some(&outputs);
         let group = self.group.max(1);
         let room = (self.group == 0)
             .then(|| Tensor::empty([voices, network.width], (Kind::Float, network.device)));
@@ -230,14 +158,14 @@ impl Voices<'_> {
             Arg::Tensor(&self.history),
             Arg::maybe(self.speakers.as_ref()),
             Arg::maybe(self.condition.as_ref()),
-            Arg::Tensor(&symbols),
-            Arg::maybe(uniforms.as_ref()),
-            Arg::maybe(asked),
+            Arg::Tensor(&launch.symbols),
+            Arg::maybe(launch.uniforms.as_ref()),
+            Arg::maybe(launch.outputs.as_ref()),
             Arg::Int(voices),
             Arg::Int(self.samples),
-            Arg::Int(self.made),
-            Arg::Int(count),
-            Arg::Int(given - 1),
+            Arg::Int(launch.start),
+            Arg::Int(launch.count),
+            Arg::Int(launch.known),
         ];
         if let Some(room) = &room {
             arguments.extend([Arg::Tensor(room), Arg::Int(network.width)]);
@@ -257,18 +185,11 @@ impl Voices<'_> {
         // SAFETY: the arguments of the kernel of that name. The description was made with the weights that it points into;
         // rings, history, speakers and outputs have a row a voice; levels are below L and speakers among the network's, as
         // was checked when they came; columns of levels are one more than samples, uniform numbers as many; the condition
-        // reaches the last sample; and the room of a voice is as wide as the kernel lays it out.
+        // reaches the last sample, which is the line's length; and the room of a voice is as wide as the kernel lays it out.
         unsafe {
             network.gpu.launch(&WAVENET, network.element, name, shape, &arguments)?;
         }
-        self.made = end;
-        if let Wanted::Nothing = wanted {
-            self.waiting.drain(..(count * voices) as usize);
-        } else {
-            self.waiting.clear();
-        }
-        self.outputs = asked.is_some().then_some(outputs);
-        Ok(symbols)
+        Ok(())
     }
 }
 
@@ -276,7 +197,7 @@ impl Voices<'_> {
 impl Voices<'_> {
     /// As many voices of a block as a test wants; 0 for activations in global memory.
     pub(super) fn in_groups_of(mut self, group: i64) -> Self {
-        self.group = group;
+        self.kept.group = group;
         self
     }
 }

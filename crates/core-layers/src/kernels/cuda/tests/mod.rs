@@ -7,6 +7,7 @@ mod cross_entropy;
 mod gate;
 mod logistics;
 mod norm;
+mod program;
 mod rope;
 mod wavenet;
 
