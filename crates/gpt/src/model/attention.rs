@@ -10,12 +10,12 @@ use crate::config::DecoderConfig;
 /// Self-attention.
 #[derive(Debug)]
 pub(crate) struct SelfAttention {
-    pub(crate) query: Linear,  // D -> H E
-    pub(crate) key: Linear,    // D -> K E
-    pub(crate) value: Linear,  // D -> K E
-    pub(crate) output: Linear, // H E -> D
-    heads: [i64; 2],           // H and K
-    width: i64,                // E
+    pub(crate) query: Linear,   // D -> H E
+    pub(crate) key: Linear,     // D -> K E
+    pub(crate) value: Linear,   // D -> K E
+    pub(crate) output: Linear,  // H E -> D
+    pub(super) heads: [i64; 2], // H and K
+    width: i64,                 // E
 }
 
 /// What the positions of one layer ask for and offer, turned where positions are rotations.

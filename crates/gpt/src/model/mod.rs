@@ -26,9 +26,13 @@ pub use texts::Texts;
 
 use core_layers::{
     Conditionals, ConfigError,
+<<<<<<< Updated upstream
     cross_entropy::log_prob_and_log_z,
+=======
+    kernels::step::Layer,
+>>>>>>> Stashed changes
     norm::Norm,
-    rope::Rotations,
+    rope::{Rotations, Turn},
     training::{Network, Part},
 };
 use tch::{Device, Kind, Tensor, nn, nn::Module};
@@ -39,8 +43,20 @@ use self::{
 };
 use crate::config::{DecoderConfig, Positions};
 
-/// What the heads of a layer find among what was read before.
-type Kept<'a> = &'a mut dyn FnMut(usize, &Heads) -> Tensor;
+/// What was read before, and keeps what is read now.
+pub(crate) trait Past {
+    /// What the heads of layer `index` find, `[B, H, T, E]`.
+    fn attend(&mut self, index: usize, heads: &Heads) -> Tensor;
+
+    /// All that layer `index` makes of `xs`, where a kernel makes that of one token a row.
+    fn step(
+        &mut self,
+        index: usize,
+        layer: &Layer<'_>,
+        xs: &Tensor,
+        turn: Option<&Turn>,
+    ) -> Option<Tensor>;
+}
 
 /// The decoder.
 #[derive(Debug)]
@@ -214,14 +230,14 @@ impl Decoder {
 
     /// All layers over token embeddings `[B, T, D]` at positions `[T]` or `[B, T]`.
     ///
-    /// `kept` is asked, by layer, for what the heads find among what was read before; without it positions see each other.
+    /// `past` is asked, by layer, for what the heads find among what was read before; without it positions see each other.
     /// `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
     pub(crate) fn run(
         &self,
         embedded: &Tensor,
         positions: &Tensor,
         train: bool,
-        mut kept: Option<Kept<'_>>,
+        mut past: Option<&mut dyn Past>,
         see: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
         let turn = self.rotations.as_ref().map(|it| it.at(positions));
@@ -232,9 +248,12 @@ impl Decoder {
         let mut xs = dropped(entered, self.config.dropout, train); // [B, T, D]
         for (layer, block) in self.blocks.iter().enumerate() {
             see(layer, &xs);
-            xs = if let Some(kept) = &mut kept {
-                let mut of_layer = |heads: &Heads| kept(layer, heads);
-                block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
+            xs = if let Some(past) = &mut past {
+                let made = past.step(layer, &block.as_step(), &xs, turn.as_ref());
+                made.unwrap_or_else(|| {
+                    let mut of_layer = |heads: &Heads| past.attend(layer, heads);
+                    block.forward(&xs, turn.as_ref(), train, Attend::Kept(&mut of_layer))
+                })
             } else {
                 let band = self.config.attention.band(layer as i64);
                 let attend = band.map_or(Attend::Causal, Attend::Band);

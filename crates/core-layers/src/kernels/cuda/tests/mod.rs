@@ -2,6 +2,7 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
+<<<<<<< Updated upstream
 mod activation;
 mod cross_entropy;
 mod gate;
@@ -9,6 +10,13 @@ mod logistics;
 mod norm;
 mod rope;
 mod wavenet;
+=======
+mod decode_attention;
+mod decoder_layer;
+mod gate;
+mod matvec;
+mod quantise;
+>>>>>>> Stashed changes
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -96,6 +104,34 @@ pub(super) fn ensure_twins(
                 found.iter().zip(&again).all(|(a, b)| difference(a, b) == 0.),
                 "{what}, {gpu}: other bits"
             );
+        }
+    });
+}
+
+/// Holds what has no gradients, `of`, to `twin`, as [`ensure_twins`] does.
+pub(super) fn ensure_same_values(
+    of: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    twin: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    inputs: &dyn Fn(Kind, Device) -> Vec<Tensor>,
+    what: &str,
+) {
+    let widen =
+        |it: &Tensor| if it.is_floating_point() { it.to_kind(Kind::Double) } else { it.copy() };
+    on_every_gpu(|device, gpu| {
+        for (kind, tolerance) in KINDS {
+            let inputs = inputs(kind, device);
+            // a cache is written in place: each run has its own
+            let run = || of(&inputs.iter().map(Tensor::copy).collect::<Vec<_>>());
+            let found = run();
+            let wide: Vec<Tensor> = inputs.iter().map(widen).collect();
+            let wanted = crate::kernels::without(|| twin(&wide));
+            assert_eq!(found.len(), wanted.len());
+            for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                let worst = difference(&found.to_kind(Kind::Double), wanted);
+                assert!(worst <= tolerance, "{what}, {kind:?}, {gpu}: {worst} in number {i}");
+            }
+            let is_again = found.iter().zip(run()).all(|(a, b)| difference(a, &b) == 0.);
+            assert!(is_again, "{what}, {gpu}: other bits");
         }
     });
 }
