@@ -26,11 +26,8 @@ pub use texts::Texts;
 
 use core_layers::{
     Conditionals, ConfigError,
-<<<<<<< Updated upstream
     cross_entropy::log_prob_and_log_z,
-=======
     kernels::step::Layer,
->>>>>>> Stashed changes
     norm::Norm,
     rope::{Rotations, Turn},
     training::{Network, Part},

@@ -10,13 +10,11 @@ mod cache;
 #[expect(unsafe_code, reason = "calls NVRTC; each block says why it is sound")]
 mod compile;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
-<<<<<<< Updated upstream
 pub(crate) mod cross_entropy;
-=======
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod decode_attention;
-#[expect(unsafe_code, reason = "launches kernels; each block says why it is sound")]
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod decoder_layer;
->>>>>>> Stashed changes
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
 #[cfg(any(test, feature = "emulator"))]
@@ -28,17 +26,15 @@ pub mod emulated;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod gate;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
-<<<<<<< Updated upstream
 pub(crate) mod logistics;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod matvec;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod norm;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
-pub(crate) mod rope;
-=======
-pub(crate) mod matvec;
-#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod quantise;
->>>>>>> Stashed changes
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod rope;
 #[cfg(test)]
 mod tests;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
@@ -79,26 +75,30 @@ macro_rules! source {
 pub(crate) const ACTIVATION: Source = source!("activation");
 pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
-<<<<<<< Updated upstream
+pub(crate) const DECODER_LAYER: Source = source!("decoder_layer");
+pub(crate) const DECODE_ATTENTION: Source = source!("decode_attention");
 pub(crate) const LOGISTICS: Source = source!("logistics");
+pub(crate) const MATVEC: Source = source!("matvec");
 pub(crate) const NORM: Source = source!("norm");
+pub(crate) const QUANTISE: Source = source!("quantise");
 pub(crate) const ROPE: Source = source!("rope");
 pub(crate) const WAVENET: Source = source!("wavenet");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 7] =
-    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, ROPE, WAVENET];
-=======
-pub(crate) const DECODE_ATTENTION: Source = source!("decode_attention");
-pub(crate) const DECODER_LAYER: Source = source!("decoder_layer");
-pub(crate) const MATVEC: Source = source!("matvec");
-pub(crate) const QUANTISE: Source = source!("quantise");
-
-/// All of them.
-#[cfg(test)]
-pub(crate) const SOURCES: [Source; 5] = [GATE, DECODE_ATTENTION, DECODER_LAYER, MATVEC, QUANTISE];
->>>>>>> Stashed changes
+pub(crate) const SOURCES: [Source; 11] = [
+    ACTIVATION,
+    CROSS_ENTROPY,
+    DECODER_LAYER,
+    DECODE_ATTENTION,
+    GATE,
+    LOGISTICS,
+    MATVEC,
+    NORM,
+    QUANTISE,
+    ROPE,
+    WAVENET,
+];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,21 +2,17 @@
 //!
 //! Twins are computed in f64 of the very inputs, so that the error found is the kernel's.
 
-<<<<<<< Updated upstream
 mod activation;
 mod cross_entropy;
-mod gate;
-mod logistics;
-mod norm;
-mod rope;
-mod wavenet;
-=======
 mod decode_attention;
 mod decoder_layer;
 mod gate;
+mod logistics;
 mod matvec;
+mod norm;
 mod quantise;
->>>>>>> Stashed changes
+mod rope;
+mod wavenet;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
