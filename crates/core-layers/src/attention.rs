@@ -7,7 +7,10 @@
 
 use tch::{Kind, Tensor};
 
-use crate::{kernels::decoder, rope::Turn};
+use crate::{
+    kernels::{cuda, decoder},
+    rope::Turn,
+};
 
 /// Causal self-attention of queries, keys and values that stand side by side, queries and keys turned first where there
 /// are angles: in one pass over each head where the CPU multiplies bfloat16, which takes a third of the time. That pass
@@ -66,6 +69,33 @@ pub fn masked(qs: &Tensor, ks: &Tensor, vs: &Tensor, mask: Option<&Tensor>) -> T
     let mask = mask.map(|mask| mask.repeat([1, 1, shared, 1]));
     let ys = Tensor::scaled_dot_product_attention(&grouped, ks, vs, mask, 0., false, None, false);
     ys.reshape([rows, heads, queries, head])
+}
+
+/// What one query a row sees of a cache of keys and values. Letters: R rows.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// In which row of the cache each query looks, `[R]`, int64; its own without.
+    pub rows: Option<&'a Tensor>,
+    /// The first position that it sees and the one behind its last, `[R, 2]`, int64.
+    pub spans: &'a Tensor,
+    /// Positions of the longest span; of longer ones the rest is not seen.
+    pub longest: i64,
+}
+
+/// [`masked`] for one query a row, in a kernel that cuts the sequence so that few rows fill a GPU; none where no kernel takes
+/// it, without which a mask does the same.
+///
+/// # Shape
+/// Queries `[R, H, 1, E]`, a cache of keys and one of values `[C, K, N, E]`, to `[R, H, 1, E]`.
+///
+/// # Panics
+/// If shapes, kinds or devices do not fit.
+pub fn of_cache(qs: &Tensor, ks: &Tensor, vs: &Tensor, seen: &Seen<'_>) -> Option<Tensor> {
+    let is_known = cuda::Element::of(qs.kind()).is_some()
+        && qs.size().last().is_some_and(|&width| width <= cuda::decode_attention::WIDEST);
+    let gpu = cuda::of(qs.device()).filter(|_| is_known)?;
+    let found = cuda::decode_attention::attend(gpu, qs, ks, vs, seen);
+    Some(found.unwrap_or_else(|error| panic!("attention over a cache: {error}")))
 }
 
 /// Every position sees the last `band` up to its own, at a cost that grows with `T band`.

@@ -35,6 +35,11 @@ impl Norm {
         &self.ws
     }
 
+    /// What stands beside the variance under the root.
+    pub(crate) fn epsilon(&self) -> f64 {
+        self.epsilon
+    }
+
     /// Its biases `[D]`; a root mean square norm has none.
     pub fn bias(&self) -> Option<&Tensor> {
         self.bs.as_ref()

@@ -42,6 +42,11 @@ impl Turn {
         (self.cos.dim() == 2).then_some([&self.cos, &self.sin])
     }
 
+    /// Cosines and sines, f32, E/2 of each position.
+    pub(crate) fn both(&self) -> [&Tensor; 2] {
+        [&self.cos, &self.sin]
+    }
+
     /// Turns queries or keys; in f32 at least, and back to their kind.
     ///
     /// # Shape

@@ -228,6 +228,15 @@ V __shfl_up_sync(unsigned, V value, int step) {
   const size_t lane = emulated_lane(), back = static_cast<size_t>(step);
   return emulator::exchange(value, lane >= back ? lane - back : lane);
 }
+inline unsigned __ballot_sync(unsigned, bool is_so) {
+  emulator::exchanged[emulator::current] = is_so;
+  emulator::wait(emulator::AT_WARP);
+  unsigned all = 0;
+  for (size_t lane = 0; lane < 32; lane++) all |= static_cast<unsigned>(emulator::exchanged[emulator::current / 32 * 32 + lane]) << lane;
+  emulator::wait(emulator::AT_WARP);
+  return all;
+}
+inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
 template <class V>
 V atomicAdd(V* to, V value) {
   const V before = *to;

@@ -19,6 +19,8 @@ pub(crate) mod logistics;
 pub mod nade;
 #[expect(unsafe_code, reason = "calls the C++ shim; each block says why it is sound")]
 pub(crate) mod norm;
+pub mod packed;
+pub mod step;
 
 use std::{cell::Cell, sync::OnceLock};
 

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::{CodebookUpdate, VectorQuantiser};
-use crate::random;
+use super::{CodebookUpdate, VectorQuantiser, kernel};
+use crate::{kernels::cuda::quantise, random};
 
 /// What keeps the count of a rare code above zero (the epsilon of Laplace's rule).
 const EPSILON: f64 = 1e-5;
@@ -39,6 +39,10 @@ impl VectorQuantiser {
 
     /// How many vectors chose each code `[G, K]`, and their sums `[G, K, D]`.
     fn totals(&self, xs: &Tensor, codes: &Tensor) -> (Tensor, Tensor) {
+        if let Some(gpu) = kernel(xs) {
+            return quantise::totals(gpu, xs, codes, &self.sums)
+                .unwrap_or_else(|error| panic!("a codebook's sums: {error}"));
+        }
         let parts = self.parts(xs).reshape([-1, self.config.dim]); // [G N, D]
         let index = self.flat(codes).tr().reshape([-1]); // [G N]
         let chosen = index
@@ -47,6 +51,14 @@ impl VectorQuantiser {
             .view_as(&self.counts);
         let total = self.sums.zeros_like().view([-1, self.config.dim]).index_add(0, &index, &parts);
         (chosen, total.view_as(&self.sums))
+    }
+
+    /// The totals of the codes nearest to `xs`; on a GPU they are taken where codes are looked up.
+    fn totals_of_nearest(&self, xs: &Tensor) -> (Tensor, Tensor) {
+        let Some(gpu) = kernel(xs) else { return self.totals(xs, &self.nearest(xs)) };
+        quantise::nearest_and_totals(gpu, xs, &self.codes)
+            .unwrap_or_else(|error| panic!("a codebook's sums: {error}"))
+            .1
     }
 
     /// Puts every code whose count is below its share (`restart_below`) where a vector of `[N, G D]` is, all different ones,
@@ -91,7 +103,7 @@ impl VectorQuantiser {
                 ));
             }
             for _ in 0..ROUNDS {
-                let (chosen, total) = self.totals(xs, &self.nearest(xs));
+                let (chosen, total) = self.totals_of_nearest(xs);
                 let mean = total / chosen.clamp_min(1.).unsqueeze(-1);
                 let used = chosen.gt(0.).unsqueeze(-1);
                 codes.copy_(&mean.where_self(&used, &self.codes));

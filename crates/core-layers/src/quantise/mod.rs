@@ -12,7 +12,11 @@ use tch::{Device, Kind, Tensor, nn};
 pub use codebook::{perplexity, usage};
 pub use config::{CodebookUpdate, QuantiserConfig};
 
-use crate::{ConfigError, autocast::Autocast};
+use crate::{
+    ConfigError,
+    autocast::Autocast,
+    kernels::cuda::{self, Element, Gpu},
+};
 
 /// Codebooks and the counts that move them.
 ///
@@ -70,6 +74,10 @@ impl VectorQuantiser {
     /// `|x|^2` is the same for all codes and left out: one product and its bias, `|e_k|^2 - 2 <x, e_k>`, in float32 also
     /// under autocast.
     pub fn nearest(&self, xs: &Tensor) -> Tensor {
+        if let Some(gpu) = kernel(xs) {
+            return cuda::quantise::nearest(gpu, xs, &self.codes)
+                .unwrap_or_else(|error| panic!("a lookup: {error}"));
+        }
         tch::no_grad(|| {
             let _f32 = matches!(xs.device(), Device::Cpu | Device::Cuda(_))
                 .then(|| Autocast::suspend(xs.device()));
@@ -135,6 +143,11 @@ impl VectorQuantiser {
         let offsets = Tensor::arange(self.config.codebooks, (Kind::Int64, codes.device()));
         codes + offsets * self.config.codes
     }
+}
+
+/// What looks up and sums vectors like these in kernels, if anything does.
+fn kernel(xs: &Tensor) -> Option<&'static dyn Gpu> {
+    cuda::of(xs.device()).filter(|_| Element::of(xs.kind()).is_some())
 }
 
 /// `argmin` over the last axis of `[N, K]`, the lowest of equals.

@@ -10,13 +10,13 @@ use crate::config::DecoderConfig;
 /// Self-attention.
 #[derive(Debug)]
 pub(crate) struct SelfAttention {
-    pub(crate) query: Linear,  // D -> H E
-    pub(crate) key: Linear,    // D -> K E
-    pub(crate) value: Linear,  // D -> K E
-    pub(crate) output: Linear, // H E -> D
-    heads: [i64; 2],           // H and K
-    width: i64,                // E
-    dropout: f64,              // of the weights of attention, in training
+    pub(crate) query: Linear,   // D -> H E
+    pub(crate) key: Linear,     // D -> K E
+    pub(crate) value: Linear,   // D -> K E
+    pub(crate) output: Linear,  // H E -> D
+    pub(super) heads: [i64; 2], // H and K
+    width: i64,                 // E
+    dropout: f64,               // of the weights of attention, in training
 }
 
 /// What the positions of one layer ask for and offer, turned where positions are rotations.

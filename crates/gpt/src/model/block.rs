@@ -1,13 +1,17 @@
 //! One layer: `x = x + attention(norm(x))`, `x = x + feed_forward(norm(x))`.
 
-use core_layers::{norm::Norm, rope::Turn};
+use core_layers::{
+    kernels::step::{Activation, Layer},
+    norm::Norm,
+    rope::Turn,
+};
 use tch::{Tensor, nn, nn::Module};
 
 use super::{
     attention::{Attend, SelfAttention},
     feed_forward::FeedForwardNetwork,
 };
-use crate::config::{self, DecoderConfig};
+use crate::config::{self, DecoderConfig, FeedForward};
 
 /// One layer.
 #[derive(Debug)]
@@ -57,11 +61,39 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
+    /// All of it.
+    pub(crate) fn sum(&self) -> Tensor {
+        self.made.as_ref().map_or_else(|| self.xs.shallow_clone(), |made| &self.xs + made)
+    }
+
     /// All of it, and its norm.
     pub(crate) fn normed(&self, norm: &Norm) -> (Tensor, Tensor) {
         match &self.made {
             Some(made) => norm.add(&self.xs, made),
             None => (self.xs.shallow_clone(), norm.forward(&self.xs)),
+        }
+    }
+}
+
+impl Block {
+    /// Its weights, as a kernel of a whole layer reads them.
+    pub(super) fn as_step(&self) -> Layer<'_> {
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        Layer {
+            attention_norm: &self.attention_norm,
+            query: attention.query.as_map(),
+            key: attention.key.as_map(),
+            value: attention.value.as_map(),
+            output: attention.output.as_map(),
+            feed_forward_norm: &self.feed_forward_norm,
+            up: feed_forward.up.as_map(),
+            activation: match (&feed_forward.gate, feed_forward.kind) {
+                (Some(gate), _) => Activation::SwiGlu { gate: gate.as_map() },
+                (None, FeedForward::Gelu) => Activation::Gelu,
+                (None, _) => Activation::GeluTanh,
+            },
+            down: feed_forward.down.as_map(),
+            heads: attention.heads,
         }
     }
 }

@@ -12,7 +12,7 @@ pub(crate) struct FeedForwardNetwork {
     pub(crate) gate: Option<Linear>, // D -> F
     pub(crate) up: Linear,           // D -> F
     pub(crate) down: Linear,         // F -> D
-    kind: FeedForward,
+    pub(super) kind: FeedForward,
 }
 
 impl FeedForwardNetwork {

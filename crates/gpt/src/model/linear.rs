@@ -1,5 +1,6 @@
 //! A linear map.
 
+use core_layers::kernels::step::Map;
 use tch::{Tensor, nn, nn::Module};
 
 /// `y = W x + b`.
@@ -23,6 +24,11 @@ impl Linear {
     /// Its tensors by name.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
         std::iter::once(("weight", &self.ws)).chain(self.bs.iter().map(|bs| ("bias", bs)))
+    }
+
+    /// Its weights, as a kernel reads them.
+    pub(super) fn as_map(&self) -> Map<'_> {
+        Map { ws: &self.ws, bs: self.bs.as_ref() }
     }
 
     /// Several maps of the same input as one product: `[.., sum of outs]`.

@@ -27,8 +27,9 @@ pub use texts::Texts;
 use core_layers::{
     Conditionals, ConfigError,
     cross_entropy::log_prob_and_log_z,
+    kernels::step::Layer,
     norm::Norm,
-    rope::Rotations,
+    rope::{Rotations, Turn},
     training::{Network, Part},
 };
 use tch::{Device, Kind, Tensor, nn};
@@ -39,8 +40,20 @@ use self::{
 };
 use crate::config::{DecoderConfig, Positions};
 
-/// What the heads of a layer find among what was read before.
-type Kept<'a> = &'a mut dyn FnMut(usize, &Heads) -> Tensor;
+/// What was read before, and keeps what is read now.
+pub(crate) trait Past {
+    /// What the heads of layer `index` find, `[B, H, T, E]`.
+    fn attend(&mut self, index: usize, heads: &Heads) -> Tensor;
+
+    /// All that layer `index` makes of `xs`, where a kernel makes that of one token a row.
+    fn step(
+        &mut self,
+        index: usize,
+        layer: &Layer<'_>,
+        xs: &dyn Fn() -> Tensor,
+        turn: Option<&Turn>,
+    ) -> Option<Tensor>;
+}
 
 /// The decoder.
 #[derive(Debug)]
@@ -214,14 +227,14 @@ impl Decoder {
 
     /// All layers over token embeddings `[B, T, D]` at positions `[T]` or `[B, T]`.
     ///
-    /// `kept` is asked, by layer, for what the heads find among what was read before; without it positions see each other.
+    /// `past` is asked, by layer, for what the heads find among what was read before; without it positions see each other.
     /// `see` is shown what enters layer 0, 1, .. and, as L, what leaves the last.
     pub(crate) fn run(
         &self,
         embedded: &Tensor,
         positions: &Tensor,
         train: bool,
-        mut kept: Option<Kept<'_>>,
+        mut past: Option<&mut dyn Past>,
         see: &mut dyn FnMut(usize, &Tensor),
     ) -> Tensor {
         let turn = self.rotations.as_ref().map(|it| it.at(positions));
@@ -232,10 +245,19 @@ impl Decoder {
         let entered = dropped(entered, self.config.dropout, train); // [B, T, D]
         let mut stream = Stream { xs: entered, made: None };
         for (layer, block) in self.blocks.iter().enumerate() {
+            let entered = || stream.sum();
+            let step = block.as_step();
+            let made = past.as_mut().and_then(|it| it.step(layer, &step, &entered, turn.as_ref()));
+            if let Some(made) = made {
+                see(layer, &entered());
+                stream = Stream { xs: made, made: None };
+                continue;
+            }
             let (xs, normed) = stream.normed(&block.attention_norm);
             see(layer, &xs);
             let band = self.config.attention.band(layer as i64);
-            let mut of_layer = kept.as_mut().map(|kept| move |heads: &Heads| kept(layer, heads));
+            let mut of_layer =
+                past.as_mut().map(|past| move |heads: &Heads| past.attend(layer, heads));
             let attend = match (&mut of_layer, band) {
                 (Some(of_layer), _) => Attend::Kept(of_layer),
                 (None, Some(band)) => Attend::Band(band),

@@ -3,11 +3,18 @@
 
 use std::borrow::Borrow;
 
-use core_layers::attention::masked;
+use core_layers::{
+    attention::{Seen, masked, of_cache},
+    kernels::step,
+    rope::Turn,
+};
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{Decode, Session};
-use crate::model::{Decoder, Heads};
+use crate::{
+    config::Attention,
+    model::{Decoder, Heads, Past},
+};
 
 /// Tokens of a prompt that are read in one pass, unless told otherwise.
 const CHUNK: usize = 256;
@@ -175,7 +182,15 @@ impl TorchSession<'_> {
         let known: Vec<i64> = rows.iter().map(|&row| self.lengths[row] as i64).collect();
         let longest = known.iter().max().copied().unwrap_or(0) + read;
         self.clear_to(longest);
+        let attention = self.model.config().attention;
+        let spans = |band: Option<i64>| {
+            let ends: Vec<i64> = known.iter().map(|it| it + 1).collect();
+            let first = |end: &i64| band.map_or(0, |band| (end - band).max(0));
+            let spans: Vec<i64> = ends.iter().flat_map(|end| [first(end), *end]).collect();
+            Tensor::from_slice(&spans).view([count, 2]).to_device(device)
+        };
         let place = Place {
+            spans: (read == 1 && device.is_cuda()).then(|| [None, attention.band(1)].map(spans)),
             rows: index(rows, device),
             are_all: rows.iter().copied().eq(0..self.rows()),
             first_row: rows[0] as i64,
@@ -186,15 +201,10 @@ impl TorchSession<'_> {
             longest,
             are_alike: known.iter().all(|&it| it == known[0]),
         };
-        let (caches, attention) = (&mut self.caches, self.model.config().attention);
-        let mut attend = |layer: usize, heads: &Heads| {
-            let cache = &mut caches[layer];
-            cache.append(&place, heads);
-            cache.attend(&place, &heads.queries, attention.band(layer as i64))
-        };
         let embedded = self.model.embed(&tokens);
+        let mut pass = Pass { caches: &mut self.caches, place: &place, attention };
         let hidden =
-            self.model.run(&embedded, &place.positions, false, Some(&mut attend), &mut |_, _| {});
+            self.model.run(&embedded, &place.positions, false, Some(&mut pass), &mut |_, _| {});
         for &row in rows {
             self.lengths[row] += read as usize;
         }
@@ -238,6 +248,46 @@ struct Place {
     shortest: i64,     // tokens known before, of the row that holds fewest
     longest: i64,      // tokens known then, of the row that holds most
     are_alike: bool,
+    /// On a GPU, what one token a row sees: in layers without a band, and in those with one, `[rows, 2]`.
+    spans: Option<[Tensor; 2]>,
+}
+
+impl Place {
+    /// What one token a row sees, for kernels.
+    fn seen(&self, band: Option<i64>) -> Option<Seen<'_>> {
+        let spans = &self.spans.as_ref()?[usize::from(band.is_some())];
+        let longest = band.map_or(self.longest, |band| band.min(self.longest));
+        Some(Seen { rows: Some(&self.rows), spans, longest })
+    }
+}
+
+/// The caches of all layers in one pass.
+#[derive(Debug)]
+struct Pass<'p> {
+    caches: &'p mut [Cache],
+    place: &'p Place,
+    attention: Attention,
+}
+
+impl Past for Pass<'_> {
+    fn attend(&mut self, index: usize, heads: &Heads) -> Tensor {
+        let cache = &mut self.caches[index];
+        cache.append(self.place, heads);
+        cache.attend(self.place, &heads.queries, self.attention.band(index as i64))
+    }
+
+    fn step(
+        &mut self,
+        index: usize,
+        layer: &step::Layer<'_>,
+        xs: &dyn Fn() -> Tensor,
+        turn: Option<&Turn>,
+    ) -> Option<Tensor> {
+        let seen = self.place.seen(self.attention.band(index as i64))?;
+        let Cache { keys, values } = &self.caches[index];
+        let positions = &self.place.positions.squeeze_dim(-1);
+        step::layer(&xs(), layer, &step::Place { keys, values, positions, seen, turn })
+    }
 }
 
 impl Cache {
@@ -258,6 +308,11 @@ impl Cache {
 
     /// What the queries `[rows, H, S, E]` find among all that their rows know, or in its last `band` positions.
     fn attend(&self, place: &Place, queries: &Tensor, band: Option<i64>) -> Tensor {
+        let seen = place.seen(band);
+        let found = seen.and_then(|it| of_cache(queries, &self.keys, &self.values, &it));
+        if let Some(found) = found {
+            return found;
+        }
         let first = band.map_or(0, |band| (place.shortest + 1 - band).max(0));
         let known = |all: &Tensor| {
             let all = all.narrow(2, first, place.longest - first);

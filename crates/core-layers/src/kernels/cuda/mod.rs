@@ -11,6 +11,10 @@ mod cache;
 mod compile;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod cross_entropy;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod decode_attention;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod decoder_layer;
 #[expect(unsafe_code, reason = "calls CUDA's driver; each block says why it is sound")]
 mod driver;
 #[cfg(any(test, feature = "emulator"))]
@@ -25,9 +29,13 @@ mod line;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod logistics;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod matvec;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod norm;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub mod program;
+#[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
+pub(crate) mod quantise;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod rope;
 #[cfg(test)]
@@ -76,16 +84,32 @@ macro_rules! source {
 pub(crate) const ACTIVATION: Source = source!("activation");
 pub(crate) const CROSS_ENTROPY: Source = source!("cross_entropy");
 pub(crate) const GATE: Source = source!("gate");
+pub(crate) const DECODER_LAYER: Source = source!("decoder_layer");
+pub(crate) const DECODE_ATTENTION: Source = source!("decode_attention");
 pub(crate) const LOGISTICS: Source = source!("logistics");
+pub(crate) const MATVEC: Source = source!("matvec");
 pub(crate) const NORM: Source = source!("norm");
 pub(crate) const PROGRAM: Source = source!("program", "stepper.cuh");
+pub(crate) const QUANTISE: Source = source!("quantise");
 pub(crate) const ROPE: Source = source!("rope");
 pub(crate) const WAVENET: Source = source!("wavenet", "stepper.cuh");
 
 /// All of them.
 #[cfg(test)]
-pub(crate) const SOURCES: [Source; 8] =
-    [ACTIVATION, CROSS_ENTROPY, GATE, LOGISTICS, NORM, PROGRAM, ROPE, WAVENET];
+pub(crate) const SOURCES: [Source; 12] = [
+    ACTIVATION,
+    CROSS_ENTROPY,
+    DECODER_LAYER,
+    DECODE_ATTENTION,
+    GATE,
+    LOGISTICS,
+    MATVEC,
+    NORM,
+    PROGRAM,
+    QUANTISE,
+    ROPE,
+    WAVENET,
+];
 
 /// The type of tensors that a source is compiled for, T of `prelude.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,7 +7,7 @@
 //! are of one pixel, before each colour of it: `y[r, c] = start + sum_taps W x[r + dy, c + dx]`, gates, rectifiers and sums.
 //!
 //! A block has one or four images and runs all values of a launch itself. Maps are rings of rows in global memory, f32; the
-//! inputs of a product are laid out in shared memory, [`ROW_LANES`] pixels of a row or the pixel of every image side by
+//! inputs of a product are laid out in shared memory, `ROW_LANES` pixels of a row or the pixel of every image side by
 //! side, so that a weight serves as many; weights are of T, sums f32. A value reads the weights of its colour's steps once a
 //! block, `K O` each, and two operations are done a weight and image; the first of a row reads a row's weights `W / 8` times an
 //! image. What binds is the rate at which one multiprocessor reads L2, and the three barriers of a convolution. Not run on a

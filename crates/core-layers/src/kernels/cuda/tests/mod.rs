@@ -4,10 +4,14 @@
 
 mod activation;
 mod cross_entropy;
+mod decode_attention;
+mod decoder_layer;
 mod gate;
 mod logistics;
+mod matvec;
 mod norm;
 mod program;
+mod quantise;
 mod rope;
 mod wavenet;
 
@@ -97,6 +101,34 @@ pub(super) fn ensure_twins(
                 found.iter().zip(&again).all(|(a, b)| difference(a, b) == 0.),
                 "{what}, {gpu}: other bits"
             );
+        }
+    });
+}
+
+/// Holds what has no gradients, `of`, to `twin`, as [`ensure_twins`] does.
+pub(super) fn ensure_same_values(
+    of: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    twin: &dyn Fn(&[Tensor]) -> Vec<Tensor>,
+    inputs: &dyn Fn(Kind, Device) -> Vec<Tensor>,
+    what: &str,
+) {
+    let widen =
+        |it: &Tensor| if it.is_floating_point() { it.to_kind(Kind::Double) } else { it.copy() };
+    on_every_gpu(|device, gpu| {
+        for (kind, tolerance) in KINDS {
+            let inputs = inputs(kind, device);
+            // a cache is written in place: each run has its own
+            let run = || of(&inputs.iter().map(Tensor::copy).collect::<Vec<_>>());
+            let found = run();
+            let wide: Vec<Tensor> = inputs.iter().map(widen).collect();
+            let wanted = crate::kernels::without(|| twin(&wide));
+            assert_eq!(found.len(), wanted.len());
+            for (i, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
+                let worst = difference(&found.to_kind(Kind::Double), wanted);
+                assert!(worst <= tolerance, "{what}, {kind:?}, {gpu}: {worst} in number {i}");
+            }
+            let is_again = found.iter().zip(run()).all(|(a, b)| difference(a, &b) == 0.);
+            assert!(is_again, "{what}, {gpu}: other bits");
         }
     });
 }
