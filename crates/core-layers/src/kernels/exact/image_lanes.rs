@@ -6,7 +6,7 @@
 #![expect(clippy::needless_range_loop, reason = "a constant index keeps an array in registers")]
 
 use super::accumulate::Sum;
-use super::packed::TILE;
+use super::packed::{AHEAD, TILE};
 use super::vector::{Task, Vector};
 
 /// Vectors of images; a weight is broadcast.
@@ -83,6 +83,9 @@ impl<const L: usize> ImageLanes<'_, L> {
                     xs[p] = xs[p].wrapping_add(Self::offset::<V>(place + p, tap.stride));
                 }
                 for k in 0..weights.inputs(tap.index) {
+                    if P == 1 {
+                        V::prefetch(ws.wrapping_add(k * TILE + AHEAD));
+                    }
                     let mut x = [V::splat(0.0); P];
                     for p in 0..P {
                         x[p] = V::load(xs[p].add(k * L));

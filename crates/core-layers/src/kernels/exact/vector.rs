@@ -17,6 +17,9 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// `N` numbers can be written at `to`.
     unsafe fn store(self, to: *mut f32);
+    /// Asks for the cache line at `at`, which may lie anywhere; changes nothing.
+    #[inline(always)]
+    fn prefetch(_at: *const f32) {}
     fn splat(x: f32) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;

@@ -46,6 +46,11 @@ impl Vector for Zmm {
         unsafe { _mm512_storeu_ps(to, self.0) }
     }
     #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     fn if_less(self, than: Self, yes: Self, no: Self) -> Self {
         // SAFETY: see the module.
         unsafe {
@@ -103,6 +108,11 @@ impl<const R: usize> Vector for Ymm<R> {
     unsafe fn store(self, to: *mut f32) {
         // SAFETY: by the contract of the trait, and see the module.
         unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // SAFETY: a hint, which never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
     fn if_less(self, than: Self, yes: Self, no: Self) -> Self {
