@@ -1,11 +1,34 @@
-// Modes that tch does not bind: autocast on the CPU, thread by thread, and the allocator's, of the process.
+// Modes: autocast on the CPU, thread by thread; the allocator's and the instructions of loops, of the process.
 #include "api.h"
+#include "cpu/loops.h"
 #include <ATen/autocast_mode.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <algorithm>
+#include <atomic>
 
 namespace cl {
+
+namespace {
+
+int widest_simd() {
+#ifdef __x86_64__  // the targets of loops.h, by the features that tell their processors from others
+  const bool is_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool is_v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                     __builtin_cpu_supports("avx512vl");
+  if (is_v3) return is_v4 ? AVX512 : AVX2;
+#endif
+  return PORTABLE;
+}
+
+std::atomic<int> in_use{widest_simd()};
+
+}  // namespace
+
+int simd() { return in_use.load(std::memory_order_relaxed); }
+
 std::string& last_error() {
   thread_local std::string message;
   return message;
@@ -32,6 +55,9 @@ int cl_autocast_nest(int up) {
     at::autocast::clear_cache();
   })
 }
+
+// Loops use the instructions `most` (of loops.h), or fewer where the processor has no more.
+void cl_set_simd(int most) { cl::in_use = std::min(most, cl::widest_simd()); }
 
 // Keeps freed memory instead of returning it page by page: a training step asks for the same again.
 void cl_keep_memory() {

@@ -264,7 +264,7 @@ inline void attend_gradient(const AttentionShape& shape, int64_t shared, const B
   store_head(dv.data(), 1, nullptr, nullptr, 0, T, E, dvalue, shape.stride);
 }
 
-inline bool has_pairs() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw"); }
+inline bool has_pairs() { return simd() == AVX512 && __builtin_cpu_supports("avx512bf16"); }
 
 }  // namespace cl
 #endif

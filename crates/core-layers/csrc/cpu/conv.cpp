@@ -92,11 +92,11 @@ CL_INLINE void spread(const T* grads, const Shape& s, const Window& w, int64_t s
     }
 }
 
-CL_CLONES void spread_f32(const float* grads, const Shape& s, const Window& w, int64_t stride, float* dx, float* sum) {
-  spread(grads, s, w, stride, dx, sum);
+void spread_f32(const float* grads, const Shape& s, const Window& w, int64_t stride, float* dx, float* sum) {
+  cl::widest([=]() CL_WORK { spread(grads, s, w, stride, dx, sum); });
 }
-CL_CLONES void spread_bf16(const Bf16* grads, const Shape& s, const Window& w, int64_t stride, Bf16* dx, float* sum) {
-  spread(grads, s, w, stride, dx, sum);
+void spread_bf16(const Bf16* grads, const Shape& s, const Window& w, int64_t stride, Bf16* dx, float* sum) {
+  cl::widest([=]() CL_WORK { spread(grads, s, w, stride, dx, sum); });
 }
 
 template <typename T>
@@ -105,8 +105,12 @@ CL_INLINE void add_rows(const T* xs, int64_t rows, int64_t width, float* sum) {
     for (int64_t i = 0; i < width; i++) sum[i] += cl::load(xs[i]);
 }
 
-CL_CLONES void add_rows_f32(const float* xs, int64_t rows, int64_t width, float* sum) { add_rows(xs, rows, width, sum); }
-CL_CLONES void add_rows_bf16(const Bf16* xs, int64_t rows, int64_t width, float* sum) { add_rows(xs, rows, width, sum); }
+void add_rows_f32(const float* xs, int64_t rows, int64_t width, float* sum) {
+  cl::widest([=]() CL_WORK { add_rows(xs, rows, width, sum); });
+}
+void add_rows_bf16(const Bf16* xs, int64_t rows, int64_t width, float* sum) {
+  cl::widest([=]() CL_WORK { add_rows(xs, rows, width, sum); });
+}
 
 Tensor channels_last(const Tensor& xs, at::ScalarType kind) { return xs.permute({0, 2, 3, 1}).to(kind).contiguous(); }
 

@@ -57,10 +57,14 @@ CL_INLINE void gradient(const T* xs, const Position& it, T* dx) {
   cl::store(dx + it.symbol, it.dy * (1.0f - p) + it.dz * p);
 }
 
-CL_CLONES Total log_sum_exp_f32(const float* xs, int64_t levels) { return log_sum_exp(xs, levels); }
-CL_CLONES Total log_sum_exp_bf16(const Bf16* xs, int64_t levels) { return log_sum_exp(xs, levels); }
-CL_CLONES void gradient_f32(const float* xs, const Position& it, float* dx) { gradient(xs, it, dx); }
-CL_CLONES void gradient_bf16(const Bf16* xs, const Position& it, Bf16* dx) { gradient(xs, it, dx); }
+Total log_sum_exp_f32(const float* xs, int64_t levels) {
+  return cl::widest([=]() CL_WORK { return log_sum_exp(xs, levels); });
+}
+Total log_sum_exp_bf16(const Bf16* xs, int64_t levels) {
+  return cl::widest([=]() CL_WORK { return log_sum_exp(xs, levels); });
+}
+void gradient_f32(const float* xs, const Position& it, float* dx) { cl::widest([=]() CL_WORK { gradient(xs, it, dx); }); }
+void gradient_bf16(const Bf16* xs, const Position& it, Bf16* dx) { cl::widest([=]() CL_WORK { gradient(xs, it, dx); }); }
 
 struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   static variable_list forward(AutogradContext* ctx, const Tensor& logits, const Tensor& symbols) {

@@ -54,17 +54,21 @@ CL_INLINE void swiglu_gradient(const T* __restrict as, const T* __restrict bs, c
   }
 }
 
-CL_CLONES void gelu_f32(const float* x, int64_t n, float* y) { gelu(x, n, y); }
-CL_CLONES void gelu_bf16(const Bf16* x, int64_t n, Bf16* y) { gelu(x, n, y); }
-CL_CLONES void gelu_gradient_f32(const float* x, const float* dy, int64_t n, float* dx) { gelu_gradient(x, dy, n, dx); }
-CL_CLONES void gelu_gradient_bf16(const Bf16* x, const Bf16* dy, int64_t n, Bf16* dx) { gelu_gradient(x, dy, n, dx); }
-CL_CLONES void swiglu_f32(const float* a, const float* b, int64_t n, float* y) { swiglu(a, b, n, y); }
-CL_CLONES void swiglu_bf16(const Bf16* a, const Bf16* b, int64_t n, Bf16* y) { swiglu(a, b, n, y); }
-CL_CLONES void swiglu_gradient_f32(const float* a, const float* b, const float* dy, int64_t n, float* da, float* db) {
-  swiglu_gradient(a, b, dy, n, da, db);
+void gelu_f32(const float* x, int64_t n, float* y) { cl::widest([=]() CL_WORK { gelu(x, n, y); }); }
+void gelu_bf16(const Bf16* x, int64_t n, Bf16* y) { cl::widest([=]() CL_WORK { gelu(x, n, y); }); }
+void gelu_gradient_f32(const float* x, const float* dy, int64_t n, float* dx) {
+  cl::widest([=]() CL_WORK { gelu_gradient(x, dy, n, dx); });
 }
-CL_CLONES void swiglu_gradient_bf16(const Bf16* a, const Bf16* b, const Bf16* dy, int64_t n, Bf16* da, Bf16* db) {
-  swiglu_gradient(a, b, dy, n, da, db);
+void gelu_gradient_bf16(const Bf16* x, const Bf16* dy, int64_t n, Bf16* dx) {
+  cl::widest([=]() CL_WORK { gelu_gradient(x, dy, n, dx); });
+}
+void swiglu_f32(const float* a, const float* b, int64_t n, float* y) { cl::widest([=]() CL_WORK { swiglu(a, b, n, y); }); }
+void swiglu_bf16(const Bf16* a, const Bf16* b, int64_t n, Bf16* y) { cl::widest([=]() CL_WORK { swiglu(a, b, n, y); }); }
+void swiglu_gradient_f32(const float* a, const float* b, const float* dy, int64_t n, float* da, float* db) {
+  cl::widest([=]() CL_WORK { swiglu_gradient(a, b, dy, n, da, db); });
+}
+void swiglu_gradient_bf16(const Bf16* a, const Bf16* b, const Bf16* dy, int64_t n, Bf16* da, Bf16* db) {
+  cl::widest([=]() CL_WORK { swiglu_gradient(a, b, dy, n, da, db); });
 }
 
 const int64_t GRAIN = 1 << 14;  // numbers that are worth another thread

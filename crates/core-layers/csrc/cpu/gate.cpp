@@ -45,19 +45,19 @@ CL_INLINE void gate_gradient(const T* __restrict pre, const T* __restrict condit
     }
 }
 
-CL_CLONES void gate_f32(const float* pre, const float* condition, int64_t pixels, int64_t channels, float* ys) {
-  gate(pre, condition, pixels, channels, ys);
+void gate_f32(const float* pre, const float* condition, int64_t pixels, int64_t channels, float* ys) {
+  cl::widest([=]() CL_WORK { gate(pre, condition, pixels, channels, ys); });
 }
-CL_CLONES void gate_bf16(const Bf16* pre, const Bf16* condition, int64_t pixels, int64_t channels, Bf16* ys) {
-  gate(pre, condition, pixels, channels, ys);
+void gate_bf16(const Bf16* pre, const Bf16* condition, int64_t pixels, int64_t channels, Bf16* ys) {
+  cl::widest([=]() CL_WORK { gate(pre, condition, pixels, channels, ys); });
 }
-CL_CLONES void gate_gradient_f32(const float* pre, const float* condition, const float* dys, int64_t pixels, int64_t channels,
+void gate_gradient_f32(const float* pre, const float* condition, const float* dys, int64_t pixels, int64_t channels,
                                  float* dpre) {
-  gate_gradient(pre, condition, dys, pixels, channels, dpre);
+  cl::widest([=]() CL_WORK { gate_gradient(pre, condition, dys, pixels, channels, dpre); });
 }
-CL_CLONES void gate_gradient_bf16(const Bf16* pre, const Bf16* condition, const Bf16* dys, int64_t pixels, int64_t channels,
+void gate_gradient_bf16(const Bf16* pre, const Bf16* condition, const Bf16* dys, int64_t pixels, int64_t channels,
                                   Bf16* dpre) {
-  gate_gradient(pre, condition, dys, pixels, channels, dpre);
+  cl::widest([=]() CL_WORK { gate_gradient(pre, condition, dys, pixels, channels, dpre); });
 }
 
 const int64_t GRAIN = 256;  // pixels that are worth another thread

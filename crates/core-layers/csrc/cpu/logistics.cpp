@@ -144,8 +144,10 @@ CL_INLINE void lanes(const Mixtures& it, int64_t first, float* room, float* ys, 
       for (int64_t m = 0; m < components; m++) derivatives[i * part + (first + l) * components + m] = found[i][m * LANES + l];
 }
 
-CL_CLONES void groups(const Mixtures& it, int64_t begin, int64_t end, float* room, float* ys, float* derivatives) {
-  for (int64_t group = begin; group < end; group++) lanes(it, group * LANES, room, ys, derivatives);
+void groups(const Mixtures& it, int64_t begin, int64_t end, float* room, float* ys, float* derivatives) {
+  cl::widest([=]() CL_WORK {
+    for (int64_t group = begin; group < end; group++) lanes(it, group * LANES, room, ys, derivatives);
+  });
 }
 
 Matrix matrix(const Tensor& xs) { return {xs.const_data_ptr<float>(), xs.stride(0), xs.stride(1)}; }

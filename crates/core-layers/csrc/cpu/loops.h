@@ -1,17 +1,45 @@
-// Loops that the compiler vectorises, compiled once for each kind of processor and picked when the program is loaded
-// (by GCC 12 and later; elsewhere for the least processor); and bfloat16 as bits, so that conversions vectorise as well.
+// Loops that the compiler vectorises, compiled once for each kind of processor and picked when they are called (by GCC 12 and
+// later; elsewhere for the least processor); and bfloat16 as bits, so that conversions vectorise as well.
 #pragma once
 #include <cstdint>
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
-#define CL_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define CL_AVX512 __attribute__((target("arch=x86-64-v4"), noinline))
+#define CL_AVX2 __attribute__((target("arch=x86-64-v3"), noinline))
 #else
-#define CL_CLONES
+#define CL_AVX512
+#define CL_AVX2
 #endif
+#define CL_WORK __attribute__((always_inline))
 #define CL_INLINE static inline __attribute__((always_inline))
 
 namespace cl {
+
+const int PORTABLE = 0, AVX2 = 1, AVX512 = 2;
+
+// The instructions that loops use: the widest of this processor, or fewer where CHAINRULE_SIMD asks.
+int simd();
+
+template <typename Work>
+CL_AVX512 auto with_avx512(const Work& work) {
+  return work();
+}
+
+template <typename Work>
+CL_AVX2 auto with_avx2(const Work& work) {
+  return work();
+}
+
+// Calls `work`, a lambda marked CL_WORK over loops marked CL_INLINE, as compiled for the instructions in use.
+template <typename Work>
+auto widest(const Work& work) {
+  switch (simd()) {
+    case AVX512: return with_avx512(work);
+    case AVX2: return with_avx2(work);
+    default: return work();
+  }
+}
 
 struct Bf16 {
   uint16_t bits;

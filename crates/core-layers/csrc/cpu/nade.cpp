@@ -12,6 +12,7 @@
 // libtorch's, so that autograd unpacks the gradients. Threads share images forward and slices backward: the bits do not
 // depend on their number.
 #include "../api.h"
+#include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -100,13 +101,10 @@ struct Loops {
   void (*backward)(const Nade&, const NadeGrads&, int64_t slice, float* hs);
 };
 
-// The loops for this machine's widest registers of at most `widest` floats.
-Loops loops(int64_t widest) {
+Loops loops() {
 #ifdef __x86_64__
-  static const bool wide = __builtin_cpu_supports("avx512f");
-  static const bool medium = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (wide && widest >= 16) return {avx512::forward, avx512::backward};
-  if (medium && widest >= 8) return {avx2::forward, avx2::backward};
+  if (cl::simd() == cl::AVX512) return {avx512::forward, avx512::backward};
+  if (cl::simd() == cl::AVX2) return {avx2::forward, avx2::backward};
 #endif
   return {plain::forward, plain::backward};
 }
@@ -122,8 +120,8 @@ Nade problem(const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& bs, c
 // Contiguous x [B, N] and packed W [S, N, 16], c [S, 16], V [S, N, L, 16] to logits [B, N, L].
 struct NadeLogits : torch::autograd::Function<NadeLogits> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& bs,
-                            const at::Tensor& vs, int64_t widest) {
-    const Loops kernel = loops(widest);
+                            const at::Tensor& vs) {
+    const Loops kernel = loops();
     Nade n = problem(xs, ws, bs, vs);
     at::Tensor logits = at::zeros({n.images, n.pixels, n.levels}, xs.options());
     n.logits = logits.mutable_data_ptr<float>();
@@ -132,13 +130,12 @@ struct NadeLogits : torch::autograd::Function<NadeLogits> {
       kernel.forward(n, from * FORWARD_IMAGES, std::min(to * FORWARD_IMAGES, n.images));
     });
     ctx->save_for_backward({xs, ws, bs, vs});
-    ctx->saved_data["widest"] = widest;
     return logits;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list outputs) {
     TORCH_CHECK(!at::GradMode::is_enabled(), "NADE's kernel has no second derivative");
-    const Loops kernel = loops(ctx->saved_data["widest"].toInt());
+    const Loops kernel = loops();
     const variable_list saved = ctx->get_saved_variables();
     const Nade n = problem(saved[0], saved[1], saved[2], saved[3]);
     const at::Tensor logits = outputs[0].contiguous();
@@ -151,7 +148,7 @@ struct NadeLogits : torch::autograd::Function<NadeLogits> {
       for (int64_t s = from; s < to; s++) kernel.backward(n, grads, s, hs.mutable_data_ptr<float>());
     });
     if (xs.defined()) xs = xs.sum(0);
-    return {xs, ws, bs, vs, at::Tensor()};
+    return {xs, ws, bs, vs};
   }
 };
 
@@ -164,8 +161,7 @@ void check(const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& bs, con
               "NADE of inputs ", xs.sizes(), " has weights ", ws.sizes(), ", ", bs.sizes(), " and ", vs.sizes());
 }
 
-at::Tensor logits(const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& bs, const at::Tensor& vs,
-                  int64_t widest) {
+at::Tensor logits(const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& bs, const at::Tensor& vs) {
   check(xs, ws, bs, vs);
   const int64_t pixels = ws.size(0), hidden = ws.size(1), levels = vs.size(2);
   constexpr int64_t whole = SLICE * GROUP;
@@ -173,14 +169,13 @@ at::Tensor logits(const at::Tensor& xs, const at::Tensor& ws, const at::Tensor& 
   const auto w = at::constant_pad_nd(ws, {0, pad}).reshape({pixels, slices, SLICE}).permute({1, 0, 2});
   const auto c = at::constant_pad_nd(bs, {0, pad}).reshape({slices, SLICE});
   const auto v = at::constant_pad_nd(vs, {0, 0, 0, pad}).reshape({pixels, slices, SLICE, levels}).permute({1, 0, 3, 2});
-  return NadeLogits::apply(xs.contiguous(), w.contiguous(), c.contiguous(), v.contiguous(), widest);
+  return NadeLogits::apply(xs.contiguous(), w.contiguous(), c.contiguous(), v.contiguous());
 }
 
 }  // namespace
 
-// Logits [B, N, L] of `xs` [B, N] in draw order, without the output bias; f32 on the CPU. Registers hold at most
-// `widest` floats: 16 for speed, 8 and 4 to test the loops of lesser machines.
+// Logits [B, N, L] of `xs` [B, N] in draw order, without the output bias; f32 on the CPU.
 extern "C" int cl_nade_logits(const at::Tensor* xs, const at::Tensor* ws, const at::Tensor* bs, const at::Tensor* vs,
-                              int widest, at::Tensor** out) {
-  CL_TRY(*out = new at::Tensor(logits(*xs, *ws, *bs, *vs, widest)))
+                              at::Tensor** out) {
+  CL_TRY(*out = new at::Tensor(logits(*xs, *ws, *bs, *vs)))
 }

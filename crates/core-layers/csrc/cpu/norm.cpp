@@ -72,21 +72,21 @@ CL_INLINE void backward_rows(const float* __restrict xs, const float* __restrict
   }
 }
 
-CL_CLONES void forward_f32(const float* xs, const float* ws, const float* bs, int64_t rows, int64_t width, float epsilon,
+void forward_f32(const float* xs, const float* ws, const float* bs, int64_t rows, int64_t width, float epsilon,
                            float* ys, float* stats) {
-  forward_rows(xs, ws, bs, rows, width, epsilon, ys, stats);
+  cl::widest([=]() CL_WORK { forward_rows(xs, ws, bs, rows, width, epsilon, ys, stats); });
 }
-CL_CLONES void forward_bf16(const float* xs, const float* ws, const float* bs, int64_t rows, int64_t width, float epsilon,
+void forward_bf16(const float* xs, const float* ws, const float* bs, int64_t rows, int64_t width, float epsilon,
                             Bf16* ys, float* stats) {
-  forward_rows(xs, ws, bs, rows, width, epsilon, ys, stats);
+  cl::widest([=]() CL_WORK { forward_rows(xs, ws, bs, rows, width, epsilon, ys, stats); });
 }
-CL_CLONES void backward_f32(const float* xs, const float* ws, const float* dys, const float* stats, int64_t rows,
+void backward_f32(const float* xs, const float* ws, const float* dys, const float* stats, int64_t rows,
                             int64_t width, bool centred, float* dxs, float* dws, float* dbs) {
-  backward_rows(xs, ws, dys, stats, rows, width, centred, dxs, dws, dbs);
+  cl::widest([=]() CL_WORK { backward_rows(xs, ws, dys, stats, rows, width, centred, dxs, dws, dbs); });
 }
-CL_CLONES void backward_bf16(const float* xs, const float* ws, const Bf16* dys, const float* stats, int64_t rows,
+void backward_bf16(const float* xs, const float* ws, const Bf16* dys, const float* stats, int64_t rows,
                              int64_t width, bool centred, float* dxs, float* dws, float* dbs) {
-  backward_rows(xs, ws, dys, stats, rows, width, centred, dxs, dws, dbs);
+  cl::widest([=]() CL_WORK { backward_rows(xs, ws, dys, stats, rows, width, centred, dxs, dws, dbs); });
 }
 
 struct Norm : torch::autograd::Function<Norm> {

@@ -5,6 +5,8 @@ use std::ffi::{CStr, c_char, c_double, c_int};
 use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
+use super::exact::Variant;
+
 unsafe extern "C" {
     fn cl_last_error() -> *const c_char;
     fn cl_autocast_set(
@@ -15,6 +17,7 @@ unsafe extern "C" {
         previous_dtype: *mut c_int,
     ) -> c_int;
     fn cl_autocast_nest(up: c_int) -> c_int;
+    fn cl_set_simd(most: c_int);
     fn cl_keep_memory();
     fn cl_fused_adamw(
         params: *const *const C_tensor,
@@ -42,7 +45,6 @@ unsafe extern "C" {
         ws: *const C_tensor,
         bs: *const C_tensor,
         vs: *const C_tensor,
-        widest: c_int,
         logits: *mut *mut C_tensor,
     ) -> c_int;
     fn cl_conv_sum(
@@ -322,7 +324,18 @@ pub(crate) fn keep_memory() {
     unsafe { cl_keep_memory() }
 }
 
-/// The kernel behind [`super::nade::logits`], with registers of at most `widest` floats.
+/// Makes the loops of `csrc/cpu` use the instructions of `variant`, or fewer where this processor has no more.
+pub(crate) fn set_simd(variant: Variant) {
+    let most = match variant {
+        Variant::Portable => 0,
+        Variant::Avx2 => 1,
+        Variant::Avx512 => 2,
+    };
+    // SAFETY: a number, of which the shim takes the least with what the processor has.
+    unsafe { cl_set_simd(most) }
+}
+
+/// The kernel behind [`super::nade::logits`].
 ///
 /// # Errors
 /// When a tensor is not f32 on the CPU, or the shapes do not match.
@@ -331,20 +344,12 @@ pub(crate) fn nade_logits(
     ws: &Tensor,
     bs: &Tensor,
     vs: &Tensor,
-    widest: c_int,
 ) -> Result<Tensor, TorchError> {
     let mut logits = std::ptr::null_mut();
     // SAFETY: four live tensors, which the shim checks before it reads them; `logits` outlives the call and, when that
     // succeeds, holds a tensor that nobody else owns.
     unsafe {
-        check(cl_nade_logits(
-            xs.as_ptr(),
-            ws.as_ptr(),
-            bs.as_ptr(),
-            vs.as_ptr(),
-            widest,
-            &raw mut logits,
-        ))?;
+        check(cl_nade_logits(xs.as_ptr(), ws.as_ptr(), bs.as_ptr(), vs.as_ptr(), &raw mut logits))?;
         Ok(Tensor::from_ptr(logits))
     }
 }

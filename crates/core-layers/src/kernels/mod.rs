@@ -32,18 +32,22 @@ thread_local! {
     static ARE_OFF: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether operations of layers may run as kernels: unless `CHAINRULE_KERNELS` is `off`, or within [`without`].
+/// Whether operations of layers may run as kernels: unless `CHAINRULE_KERNELS` is `off`, or within [`without`]. On the CPU they
+/// use the instructions that [`exact::Variant::detect`] tells.
 ///
 /// # Panics
-/// If `CHAINRULE_KERNELS` holds another word than `on` or `off`.
+/// If `CHAINRULE_KERNELS` holds another word than `on` or `off`, or `CHAINRULE_SIMD` one that this processor has not.
 pub fn are_on() -> bool {
     static SETTING: OnceLock<bool> = OnceLock::new();
-    let are_wanted = || match std::env::var("CHAINRULE_KERNELS").as_deref() {
-        Err(_) | Ok("" | "on") => true,
-        Ok("off") => false,
-        Ok(word) => panic!("CHAINRULE_KERNELS is {word}, but must be on or off"),
+    let settle = || {
+        ffi::set_simd(exact::Variant::detect().unwrap_or_else(|error| panic!("{error}")));
+        match std::env::var("CHAINRULE_KERNELS").as_deref() {
+            Err(_) | Ok("" | "on") => true,
+            Ok("off") => false,
+            Ok(word) => panic!("CHAINRULE_KERNELS is {word}, but must be on or off"),
+        }
     };
-    *SETTING.get_or_init(are_wanted) && !ARE_OFF.get()
+    *SETTING.get_or_init(settle) && !ARE_OFF.get()
 }
 
 /// Runs `of` with libtorch's own operations in place of kernels, on this thread: the plain twins, which are the definition.
@@ -56,4 +60,37 @@ pub fn without<R>(of: impl FnOnce() -> R) -> R {
     }
     let _restore = Restore(ARE_OFF.replace(true));
     of()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process::Command};
+
+    use super::exact::Variant;
+
+    /// Where the tests lie that hold a loop of `csrc/cpu` to its twin.
+    const HOLDERS: [&str; 8] = [
+        "attention::tests",
+        "conv::gated",
+        "conv::masked2d",
+        "cross_entropy::tests",
+        "feed_forward::tests",
+        "kernels::nade",
+        "logistics::tests",
+        "norm::tests",
+    ];
+
+    #[test]
+    fn loops_for_lesser_processors_are_their_twins_too() {
+        for variant in Variant::available() {
+            let mut tests = Command::new(env::current_exe().unwrap());
+            tests.args(HOLDERS).args(["--skip", "cuda", "--test-threads", "1"]);
+            let output = tests.env("CHAINRULE_SIMD", variant.to_string()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{variant}: {said}");
+            for holder in HOLDERS {
+                assert!(said.contains(holder), "{variant}: no test of {holder}");
+            }
+        }
+    }
 }

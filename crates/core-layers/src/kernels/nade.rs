@@ -8,9 +8,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::ffi;
 
-/// Floats in the widest registers that the kernel has loops for.
-const WIDEST: i32 = 16;
-
 /// Logits of all conditionals of a NADE, without the output bias.
 ///
 /// The kernel has first derivatives only. Its bits depend on the processor's instruction set, never on the threads.
@@ -21,13 +18,12 @@ const WIDEST: i32 = 16;
 /// # Panics
 /// When the shapes do not match, as every operation of tch.
 pub fn logits(xs: &Tensor, ws: &Tensor, bs: &Tensor, vs: &Tensor) -> Tensor {
-    let fused = [xs, ws, bs, vs]
-        .iter()
-        .all(|tensor| tensor.device() == Device::Cpu && tensor.kind() == Kind::Float);
-    if !fused {
+    let is_taken =
+        |tensor: &&Tensor| tensor.device() == Device::Cpu && tensor.kind() == Kind::Float;
+    if !super::are_on() || ![xs, ws, bs, vs].iter().all(is_taken) {
         return plain_logits(xs, ws, bs, vs);
     }
-    ffi::nade_logits(xs, ws, bs, vs, WIDEST).unwrap_or_else(|error| panic!("{error}"))
+    ffi::nade_logits(xs, ws, bs, vs).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The definition of [`logits`], in libtorch's operations: any device, kind and derivative.
@@ -111,15 +107,11 @@ mod tests {
         for shape in SHAPES {
             let case = Case::new(shape);
             let exact = case.run(Kind::Double, plain_logits);
-            for widest in [4, 8, WIDEST] {
-                let fused = case.run(Kind::Float, |xs, ws, bs, vs| {
-                    ffi::nade_logits(xs, ws, bs, vs, widest).unwrap()
-                });
-                for (i, name) in ["logits", "x", "W", "c", "V"].iter().enumerate() {
-                    assert_eq!(fused[i].size(), exact[i].size());
-                    let error = distance(&fused[i], &exact[i]);
-                    assert!(error < 2e-6, "{name} at {shape:?}, {widest} lanes, is off by {error}");
-                }
+            let fused = case.run(Kind::Float, logits);
+            for (i, name) in ["logits", "x", "W", "c", "V"].iter().enumerate() {
+                assert_eq!(fused[i].size(), exact[i].size());
+                let error = distance(&fused[i], &exact[i]);
+                assert!(error < 2e-6, "{name} at {shape:?} is off by {error}");
             }
         }
     }
@@ -178,10 +170,7 @@ mod tests {
         let _ = xs.get(1).get(2).fill_(f64::NAN);
         let expected = plain_logits(xs, ws, bs, vs).isnan();
         assert_eq!(expected.sum(Kind::Int64).int64_value(&[]), 3 * 2);
-        for widest in [4, 8, WIDEST] {
-            let nan = ffi::nade_logits(xs, ws, bs, vs, widest).unwrap().isnan();
-            assert!(nan.equal(&expected), "{widest} lanes");
-        }
+        assert!(logits(xs, ws, bs, vs).isnan().equal(&expected));
     }
 
     #[test]

@@ -98,6 +98,8 @@ fn load() -> &'static Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::kernels::cuda::{GATE, SOURCES};
 
@@ -120,15 +122,20 @@ mod tests {
         if !is_there() {
             return;
         }
-        for source in SOURCES {
-            for element in Element::ALL {
-                for sm in ["sm_80", "sm_90", "sm_100"] {
-                    let compiled = compile(source.name, &source.whole(), &options(element, sm));
-                    let code = compiled.unwrap_or_else(|error| panic!("{sm}, {element}: {error}"));
-                    assert_eq!(&code[..4], b"\x7fELF", "{} for {sm}", source.name);
+        let ensure = |(sm, element): (&str, Element)| {
+            for source in SOURCES {
+                let compiled = code(&source, element, sm);
+                let code = compiled.unwrap_or_else(|error| panic!("{sm}, {element}: {error}"));
+                assert_eq!(&code[..4], b"\x7fELF", "{} for {sm}", source.name);
+            }
+        };
+        thread::scope(|scope| {
+            for sm in ["sm_80", "sm_90", "sm_100"] {
+                for element in Element::ALL {
+                    scope.spawn(move || ensure((sm, element)));
                 }
             }
-        }
+        });
     }
 
     #[test]
