@@ -1,5 +1,6 @@
 // Causal self-attention of a joint projection in bfloat16, turned and attended head by head, with gradients: attention_heads.h.
-// Letters: B examples, T positions, H query heads, K key and value heads, E width of a head.
+// Letters: B examples, T positions, H query heads, K key and value heads, E width of a head. A thread has a row and key head
+// at a time. kernels/decoder.rs counts bytes and operations.
 #include "../api.h"
 #include "attention_heads.h"
 #include <ATen/Parallel.h>

@@ -1,5 +1,20 @@
 // Sums of convolutions of images with channels last, as matrix products: y = sum_j w_j * x_j + b in one product over the
-// taps of all inputs, and its gradients. Letters: B images, P pixels of an image, K taps times channels, O outputs.
+// taps of all inputs, and its gradients. Letters: B images, P pixels of an image, C channels of the inputs together, K taps
+// times channels, O outputs, Z bytes of a number: 4, or 2 in bfloat16.
+//
+//   y = X W + b,  dW = X^T dy,  dX = dy W^T,  db = sum dy over pixels; X [B P, K] holds what the taps read, 0 outside an image,
+//
+// with x [B, P, C] and y [B, P, O] as they lie, W [K, O], b [O]; dx adds up what dX has of each pixel.
+//
+// Images are taken in parts whose X is 2 MiB at most, or one image, so that X stays in the caches: B P C Z bytes are read and
+// B P O Z written, K O Z of weights for every part. X costs as many copies, B P K Z bytes written and read in the cache; one
+// tap of a pixel itself needs none. Backward reads x and dy, makes X anew, and writes dx: B P (2 C + O) Z bytes, beside K O
+// floats a thread. 2 B P K O operations forward and 4 B P K O backward (half of it where no input wants a gradient), and
+// B P (K + O) additions. Arithmetic should bind where O is some tens, the making of X where it is few. Inputs that are not
+// channels last, or of another type, are copied first.
+//
+// The gradient of weights is added up by part and thread, so its bits depend on the number of threads; in bfloat16 that of
+// a part is rounded before it is added in float32.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>

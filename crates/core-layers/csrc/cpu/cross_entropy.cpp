@@ -2,6 +2,7 @@
 // Letters: P positions, L levels.
 //
 // With y = x[symbol] - log Z and p = softmax(x): dx = (dz - dy) p, and dy more at the symbol.
+// Shapes: x [P, L] float32 or bfloat16, symbols [P], y and log Z [P]. kernels/cross_entropy.rs counts bytes and operations.
 #include "../api.h"
 #include "../overwrite.h"
 #include "loops.h"

@@ -1,6 +1,8 @@
 // What stands between the matrices of a feed-forward network, and its gradient, in one pass each.
 //
 //   gelu(x) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3), which is GPT-2's form by tanh;  swiglu(a, b) = a sigmoid(a) b
+//
+// Of any shape, float32 or bfloat16; kernels/decoder.rs counts bytes and operations.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>

@@ -1,5 +1,10 @@
 // tanh(a) sigmoid(b) and its gradient in one pass each, for pixels [2 C] with channels last, to which an example's condition
-// is added first.
+// is added first; the gradient of a condition is a further pass over that of the pixels. Letters: B examples, C channels of
+// the output. Shapes: [B, 2 C, H, W] and [B, 2 C] to [B, C, H, W].
+//
+// For each number of the output, of 4 bytes, or 2 in bfloat16, a pass reads 2 and writes 1, the gradient reads 3 and writes
+// 2, and reads those 2 again where there is a condition. About 60 operations forward and 70 backward, of which two
+// exponentials are 46: arithmetic should bind where vectors are narrow, memory where they are wide and many cores share it.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>

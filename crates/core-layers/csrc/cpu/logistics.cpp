@@ -1,5 +1,6 @@
 // log p of levels under mixtures of discretised logistics, and its gradients, in float32.
 // Letters: P positions, M components of a mixture, L levels.
+// Shapes: logits, means, log_scales [P, M], symbols [P], log p [P]. kernels/logistics.rs counts bytes and operations.
 //
 // Level v stands at x = (2 v - (L - 1)) / (L - 1). With h = 1 / (L - 1), s = e^-log_scale, a = (x + h - mean) s,
 // b = (x - h - mean) s and w = a - b = 2 h s, a component gives

@@ -10,7 +10,7 @@
 // x [B, N] in draw order, W [N, H], c [H], V [N, H, L]. Hidden units are independent but for the sums of the logits and
 // of dx, so they are packed in slices of 16: W [S, N, 16], c [S, 16], V [S, N, L, 16], zeros behind H. Packing is
 // libtorch's, so that autograd unpacks the gradients. Threads share images forward and slices backward: the bits do not
-// depend on their number.
+// depend on their number. kernels/nade.rs counts bytes and operations.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>

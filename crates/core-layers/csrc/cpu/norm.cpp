@@ -3,6 +3,7 @@
 //
 // With m the mean (0 without biases), s = 1 / sqrt(mean((x - m)^2) + epsilon) and n = (x - m) s: y = n w + b. With g = dy w,
 // dx = s (g - mean(g) - n mean(g n)), where the mean of g is left out without biases; dw = sum dy n, db = sum dy over rows.
+// Shapes: x [R, D] and w, b [D] float32, y [R, D] float32 or bfloat16. kernels/norm.rs counts bytes and operations.
 #include "../api.h"
 #include "loops.h"
 #include <ATen/Parallel.h>

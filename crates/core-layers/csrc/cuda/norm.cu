@@ -4,6 +4,8 @@
 // y = n w + b. With g = dy w, and ds the gradient that comes to s from elsewhere,
 // dx = dr = ds + q (g - mean(g) - n mean(g n)), where mean(g) is left out without biases; dw = sum dy n, db = sum dy over rows.
 // Letters: R rows, D width, P parts of the rows, X the type of x and s: T, or float where float32 runs between layers in T.
+// Shapes: x, s and their gradients [R, D] of X, r, y and their gradients [R, D] of T; w and b [D], stats (m and q) [R, 2] and
+// parts (of dw and db) [P, 2, D] float.
 // A block has a row at a time and each thread N of its numbers, in registers, four neighbours at a time. With N = 16 the
 // gradient may keep some in local memory.
 

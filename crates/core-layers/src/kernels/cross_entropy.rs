@@ -1,4 +1,12 @@
-//! Cross-entropy in one pass over the logits: `csrc/cpu/cross_entropy.cpp`. Letters: L levels.
+//! Cross-entropy in one pass over the logits: `csrc/cpu/cross_entropy.cpp`. Letters: P positions, L levels.
+//!
+//! `y = x[symbol] - log Z` with `log Z = log sum_l e^x[l]`: logits x `[P, L]`, symbols, y and log Z `[P]`. With p the softmax,
+//! `dx = (dz - dy) p`, and dy more at the symbol.
+//!
+//! The forward pass reads 4 bytes a logit, or 2 in bfloat16, and 8 a symbol, and writes 8 bytes a position; a row is read
+//! twice, the second time from the cache where it fits. The gradient reads as much, and 12 bytes a position more, and writes
+//! as much as it reads of logits, over them where nobody else reads them. About 28 operations a logit and pass, of which an
+//! exponential is 23: arithmetic should bind where vectors are narrow, memory where they are wide and many cores share it.
 
 use std::{ffi::c_int, ptr};
 

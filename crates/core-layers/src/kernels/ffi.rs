@@ -215,7 +215,8 @@ pub(crate) fn takes(xs: &Tensor) -> bool {
     takes_kind(xs) && xs.dim() == 4
 }
 
-/// The sum of one or two convolutions and a bias `[O]`, in bfloat16 under autocast or for bfloat16 inputs.
+/// The sum of one or two convolutions and a bias `[O]`, in bfloat16 under autocast or for bfloat16 inputs. The head of
+/// `csrc/cpu/conv.cpp` has the formula, and counts bytes and operations.
 ///
 /// # Errors
 /// When shapes do not fit, the tensors are not on the CPU, or libtorch refuses.
@@ -262,7 +263,7 @@ pub(crate) fn conv_sum(summands: &[Summand<'_>], bias: &Tensor) -> Result<Tensor
 }
 
 /// `tanh(a) sigmoid(b)` of the first and the second half of the channels, `[B, 2 C, H, W]` to `[B, C, H, W]`, an example's
-/// condition `[B, 2 C]` added first.
+/// condition `[B, 2 C]` added first. The head of `csrc/cpu/gate.cpp` counts bytes and operations.
 ///
 /// # Errors
 /// When [`takes`] is false, the channels are odd, the condition does not fit, or libtorch refuses.

@@ -1,4 +1,14 @@
-//! Mixtures of discretised logistics in one pass: `csrc/cpu/logistics.cpp`. Letters: M components, L levels.
+//! Mixtures of discretised logistics in one pass: `csrc/cpu/logistics.cpp`. Letters: P positions, M components, L levels.
+//!
+//! `log p = log sum_m w_m (sigma(a_m) - sigma(b_m))` with w the softmax of the logits and
+//! `a, b = (v +- 1 / (L - 1) - mean_m) e^-log_scale_m` the edges of the level v, scaled to -1..=1; the first level has no lower
+//! edge, the last no upper one. Logits, means and log-scales are `[P, M]`, symbols and `log p` `[P]`; the source says how
+//! that is computed.
+//!
+//! The forward pass reads 12 bytes a component and 8 a symbol and writes 4 a position, and 12 a component where a gradient is
+//! wanted; the gradient reads 12 bytes a component and writes 12, over what it reads where nobody else does. About 250
+//! operations a component forward, of which six exponentials are 140 and a logarithm 30, and 3 backward: arithmetic should
+//! bind the forward pass, memory the gradient.
 
 use std::{ffi::c_int, ptr};
 

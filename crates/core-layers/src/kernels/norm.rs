@@ -1,4 +1,11 @@
-//! Norms in one pass: `csrc/cpu/norm.cpp`. Letters: D width.
+//! Norms in one pass over memory: `csrc/cpu/norm.cpp`. Letters: R rows, D width.
+//!
+//! `y = (x - m) s w + b` with m the mean over D (0 without biases) and `s = 1 / sqrt(mean((x - m)^2) + epsilon)`: x and y
+//! `[R, D]`, w and b `[D]`; the gradients stand in the source.
+//!
+//! The forward pass reads 4 bytes a number and writes 4, or 2 in bfloat16, and 8 bytes a row; the gradient reads 4 and 4 (or
+//! 2) and writes 4, and sums the gradients of weights and biases in 16 parts of `8 D` bytes. A row is read two or three
+//! times, from the cache but for the first. About 8 operations a number forward and 16 in the gradient: memory should bind.
 
 use std::ffi::{c_double, c_int};
 

@@ -1,6 +1,10 @@
-//! Matrices of quantised blocks on a device, as GPUs read them: whole numbers in one tensor, scales in another, so that 16 bytes
-//! of numbers can be read at once. Nothing is quantised again.
-//! Letters: R vectors.
+//! Matrices of quantised blocks on a device, as GPUs read them: whole numbers in one tensor, scales in another, so that 16
+//! bytes of numbers can be read at once. Nothing is quantised again. Letters: R vectors.
+//!
+//! `y = W x` with `w = d q` or `d q + m`: numbers q `[rows, columns bits / 8]` bytes, scales d and least values m
+//! `[rows, columns / block]` of 2 bytes each, x `[R, columns]`, y `[R, rows]`. Up to eight vectors on a GPU read only those:
+//! `kernels/cuda/matvec.rs` counts bytes and operations. Elsewhere the matrix is decoded by libtorch operations, several
+//! tensors of its size in f32, and multiplied, `2 R rows columns` operations.
 
 use tch::{Device, Kind, Tensor};
 

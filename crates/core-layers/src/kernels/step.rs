@@ -1,5 +1,7 @@
 //! A layer of a decoder for one token a row, fused on a GPU: `h' = h + output(attention(norm(h)))`, `h' + down(act(norm(h')))`.
 //! Letters: R rows, D width, H heads, K key and value heads, E width of a head, F feed-forward, C rows and N room of a cache.
+//!
+//! The kernel, and a count of its bytes and operations: `kernels/cuda/decoder_layer.rs`.
 
 use tch::Tensor;
 

@@ -3,6 +3,14 @@
 //!
 //! Half the bytes of f32 pass through the caches, and processors with AVX-512 bf16 multiply two numbers where f32
 //! multiplies one. AVX2 and portable code widen to f32. Variants differ in rounding; the exact engine is the reference.
+//!
+//! `y[row][o] += sum_t sum_k w[t][k][o] x_t[row][k]`. Letters: V voices, K inputs of all taps, O outputs, filled up to 16.
+//! Shapes: x `[row][pair of k][lanes][2]` in bfloat16, y `[row][o][lanes]` in f32, a row 1 voice or 16. That is `2 V K O`
+//! operations. Weights are `2 K O` bytes, read once for 16 voices in a row, else with AVX-512 bf16 once for 4, 2 or 1 voices
+//! and by AVX2 and portable code once for each; an output is read and written once, 8 bytes, and inputs, 2 bytes each, once
+//! for every 16 to 128 outputs (for each output where 16 voices share a row without it). With one voice the way of the
+//! weights to the core should bind, an operation a byte; with 16 arithmetic. [`Kernel::round`] reads 4 bytes a number and
+//! writes 2.
 #![expect(
     clippy::inline_always,
     reason = "a body must end up inside the function that enables its instructions"

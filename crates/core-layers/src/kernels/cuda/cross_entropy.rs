@@ -1,8 +1,11 @@
 //! `csrc/cuda/cross_entropy.cu`: cross-entropy on a GPU. Letters: P positions, L levels.
 //!
-//! The forward pass reads P L logits once and writes 8 P bytes; the gradient reads and writes P L, over the logits where it
-//! may, so that a step needs no second tensor of their size. About 10 operations a logit and pass, an exponential among
-//! them: memory should bind. Not run on a GPU.
+//! `y = x[symbol] - log Z` with `log Z = log sum_l e^x[l]`: logits x `[P, L]` of T, symbols `[P]` in int64, y and log Z `[P]`
+//! in f32. With p the softmax, `dx = (dz - dy) p`, and dy more at the symbol.
+//!
+//! The forward pass reads P L logits once, and 8 P bytes of symbols, and writes 8 P bytes; the gradient reads and writes P L,
+//! over the logits where it may, so that a step needs no second tensor of their size, and reads 20 P bytes more. About 5
+//! operations a logit and pass, an exponential among them: memory should bind. Not run on a GPU.
 
 use tch::{Kind, Tensor};
 

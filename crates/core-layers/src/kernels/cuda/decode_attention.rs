@@ -3,9 +3,14 @@
 //!
 //! `softmax(q k^T / sqrt(E)) v`, cut along the sequence into parts of 64 positions (flash-decoding): each leaves a maximum, a
 //! sum and a weighted sum of values, E + 2 numbers in f32 a head, which a second launch adds in their order; up to 64
-//! positions take one launch. Keys and values are read once for up to four queries that share them: `2 T K E` numbers a row
-//! and `4 T H E` operations, so memory should bind, unless many more than four queries share a head. How a row is cut does
-//! not depend on other rows, so that it has the same bits beside them as alone. Not run on a GPU.
+//! positions take one launch. Shapes: q `[R, H, 1, E]`, keys and values `[C, K, N, E]`, y like q, all of T.
+//!
+//! Keys and values are read once for up to four queries that share them, `2 T K E` numbers a row, and once more, from the
+//! cache, for each further four; parts take `4 H (E + 2)` bytes each, written and read again. That is `5 T H E` operations a
+//! row, since sums are rescaled at every position. Beside them a score costs its warp a sum over lanes, two exponentials and
+//! what belongs to them: more than 20 instructions, where products and sums are `3 E / 32`. With one query a key head memory
+//! should bind, with four the instructions may. How a row is cut does not depend on other rows, so that it has the same bits
+//! beside them as alone. Not run on a GPU.
 
 use tch::{Kind, Tensor};
 

@@ -1,11 +1,19 @@
 //! `csrc/cuda/decoder_layer.cu`: a layer of a decoder for one token a row, on a GPU. Inference only.
 //! Letters: R rows, D width, H heads, K key and value heads, E width of a head, F feed-forward.
 //!
+//! `h' = h + output(attention(norm(h)))`, then `h' + down(act(norm(h')))`: h `[R, 1, D]`, matrices `[out, in]`, the cache's
+//! keys and values `[C, K, N, E]`, all of T.
+//!
 //! Five launches, or six where attention is cut: norm, queries, keys and values, turned and written to the cache; attention
 //! (one or two); output and residual; norm, up, gate and activation; down and residual. The operations of libtorch that they
-//! replace are about twenty-five. Each weight is read once, `D (H + 2 K) E + H E D + 3 D F` numbers a layer with a gate, for
-//! two operations a row: with the 8 rows that it takes at most, memory should bind, beside what launches cost. Each block
-//! norms the inputs anew, from the cache. Not run on a GPU.
+//! replace are about twenty-five. Each weight is read once, `D (H + 2 K) E + H E D + 3 D F` numbers a layer with a gate and
+//! `D F` less without, for two operations a row, rows filled up to 1, 2, 4 or 8; attention has its own page,
+//! `decode_attention.rs`. Other traffic is `R (6 D + 2 H E + 2 K E + 2 F)` numbers. Each block reads the inputs and norms
+//! them anew, from the cache, 528 blocks at most a launch.
+//!
+//! A row of inputs is read from shared memory, as f32, for two rows of weights: as many bytes as the weights have in a
+//! type of 2 bytes, half as many in f32. So with one or two rows memory should bind, beside what launches cost; with the 8 rows
+//! that it takes at most, shared memory may. Not run on a GPU.
 //!
 //! CUDA graphs: `at::cuda::CUDAGraph` lies in `libtorch_cuda`, which is not linked, and torch-sys does not bind it. Its parts
 //! are within reach, the driver's stream capture on a stream of `VirtualGuardImpl::getNewStream` (the default one cannot be

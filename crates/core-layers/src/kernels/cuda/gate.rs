@@ -1,7 +1,12 @@
 //! `csrc/cuda/gate.cu`: the gated activation unit on a GPU. Letters: N examples, C channels, S places.
 //!
-//! One pass reads 2 C S numbers an example and writes C S; its gradient reads 3 C S and writes 2 C S; about 30
-//! operations a number of y, so memory binds.
+//! `y = tanh(a) sigmoid(b)` of the halves a and b of `x + condition`: x `[N, 2 C, S]`, condition `[N, 2 C]` or none, y
+//! `[N, C, S]`, all of T.
+//!
+//! One pass reads 2 C S numbers an example, and 2 C of the condition, and writes C S; its gradient reads 3 C S and 2 C and
+//! writes 2 C S and 2 C. That takes 8 operations a number of y, and 17 in the gradient, a tanh and an exponential among them,
+//! so memory should bind, if the three divisions of 64-bit indices that the forward pass does for each number do not. Not run
+//! on a GPU.
 
 use tch::Tensor;
 

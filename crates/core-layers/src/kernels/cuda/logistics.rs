@@ -1,10 +1,15 @@
-//! `csrc/cuda/logistics.cu`: mixtures of discretised logistics on a GPU. Letters: P positions, M components.
+//! `csrc/cuda/logistics.cu`: mixtures of discretised logistics on a GPU. Letters: P positions, M components, L levels.
 //!
-//! The forward pass reads 3 P M parameters and writes 4 P bytes; the gradient reads and writes 3 P M, over the parameters
-//! where it may, and computes the forward pass anew. Nothing else of the size P M is ever in memory, where the formula in
-//! libtorch operations has some thirty such tensors. About 120 operations a component and pass, seven exponentials and
-//! logarithms among them, for the 12 bytes (f32) of its parameters: arithmetic and memory should bind about alike. Not run on a
-//! GPU.
+//! `log p = log sum_m w_m (sigma(a_m) - sigma(b_m))` with w the softmax of the logits and
+//! `a, b = (v +- 1 / (L - 1) - mean_m) e^-log_scale_m` the edges of the level v, scaled to -1..=1; the first level has no lower
+//! edge, the last no upper one. `csrc/cpu/logistics.cpp` says how that is computed. Logits, means and log-scales are
+//! `[P, M]` of T, symbols `[P]` in int64, `log p` `[P]` in f32.
+//!
+//! The forward pass reads 3 P M parameters, and 8 P bytes of symbols, and writes 4 P bytes; the gradient reads and writes
+//! 3 P M, over the parameters where it may, reads 12 P bytes more, and computes the forward pass anew. Nothing else of the size
+//! P M is ever in memory, where the formula in libtorch operations has some thirty such tensors. About 120 operations a
+//! component and pass, seven exponentials and logarithms among them, for the 12 bytes (f32) of its parameters: arithmetic and
+//! memory should bind about alike. Not run on a GPU.
 
 use tch::{Kind, Tensor};
 

@@ -1,10 +1,16 @@
 //! `csrc/cuda/matvec.cu`: products of a matrix of quantised blocks and a few vectors, on a GPU. Inference only.
 //! Letters: R vectors.
 //!
-//! `y = W x` for `W` `[rows, columns]` of 8 or 4 bits and x `[R, columns]`; weights alone are quantised. It reads
-//! `rows columns bits / 8` bytes and 2 or 4 a block of scales, once for up to eight vectors, and does `2 R rows columns`
-//! operations, beside about two to unpack each weight: memory should bind for one or two vectors, unpacking and shared memory
-//! for more. Not run on a GPU.
+//! `y = W x` for `W` `[rows, columns]` of 8 or 4 bits, x `[R, columns]` and y `[R, rows]` of T; weights alone are quantised.
+//!
+//! It reads `rows columns bits / 8` bytes and 2 or 4 a block of scales, once for up to eight vectors of 3072 columns, four of
+//! 6144, two of 12,288 or one of 24,576; x is read by every block, 528 of them at most, from the cache. With V vectors at
+//! once, 3 filled up to 4 and more than 4 to 8, a weight takes 3 V operations, of which one is for the least values that not
+//! all encodings have, beside two (8 bits) or four (4 bits) to unpack it.
+//!
+//! A weight also takes 4 V bytes of shared memory, for one byte of it or a half: 4 V or 8 V times what comes from memory.
+//! Memory should bind for one vector, where shared memory is that much faster, unpacking and shared memory for more. Not run
+//! on a GPU.
 
 use tch::{Kind, Tensor};
 

@@ -3,6 +3,10 @@
 //!
 //! One operation a file, `csrc/cuda/NAME.cu` beside `kernels/cuda/NAME.rs`; its plain twin in libtorch operations is the
 //! definition. Tests run the same wrappers and the same text on the CPU, through `csrc/cuda/emulator.h`.
+//!
+//! Each page counts what its kernel does. A number is of T, 4 bytes in float32 and 2 in bfloat16 and float16, where no type
+//! is named; an addition, a product, a comparison, a division and an exponential are an operation each; arithmetic of
+//! indices is left out. What "should bind" follows from those counts.
 
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod activation;

@@ -1,9 +1,17 @@
-//! `csrc/cuda/norm.cu`: layer norms and root mean square norms on a GPU, of `x` or of `x + r`. Letters: R rows, D width.
+//! `csrc/cuda/norm.cu`: layer norms and root mean square norms on a GPU, of `x` or of `x + r`. Letters: R rows, D width, P
+//! parts of the rows.
 //!
-//! One pass reads `x`, and `r` where it is added, and writes `y`, and the sum; its gradient reads the sum and the gradients
-//! of both, and writes those of `x` and, where they differ in kind, of `r`: 3 numbers or 5 each way a number of `y`, and
-//! about 10 operations, so memory binds. The gradients of weights are summed by blocks over rows that depend on R and D
-//! only, then over the blocks in order: the same bits every time.
+//! `y = (s - m) q w + b` with `s = x + r`, m the mean of s over D (0 without biases) and
+//! `q = 1 / sqrt(mean((s - m)^2) + epsilon)`: x, r, s and y `[R, D]`, w and b `[D]` in f32.
+//!
+//! One pass reads x, and r where it is added, and writes y, and s: 2 numbers or 4 a number of y, and 8 bytes a row of m and q.
+//! Its gradient reads s and the gradient of y, and that of s, and writes that of x, and that of r where the two differ in
+//! kind: 3 numbers, 4 or 5; those of x and s are of f32 where they run in it between layers of T. It also writes and reads
+//! sums of the gradients of weights and biases, 2 P D floats each way, with `P = min(ceil(R / 8), 2^18 / threads)`, a thread
+//! for every 4 numbers of a row, or 1024: for few rows that is `R D` bytes each way. About 9 operations a number forward and
+//! 14 in the gradient, so memory should bind. Not run on a GPU.
+//!
+//! The parts are of rows that depend on R and D only, and are added in order: the same bits every time.
 
 use tch::{Kind, Tensor};
 

@@ -7,11 +7,15 @@
 //! are of one pixel, before each colour of it: `y[r, c] = start + sum_taps W x[r + dy, c + dx]`, gates, rectifiers and sums.
 //!
 //! A block has one or four images and runs all values of a launch itself. Maps are rings of rows in global memory, f32; the
-//! inputs of a product are laid out in shared memory, `ROW_LANES` pixels of a row or the pixel of every image side by
-//! side, so that a weight serves as many; weights are of T, sums f32. A value reads the weights of its colour's steps once a
-//! block, `K O` each, and two operations are done a weight and image; the first of a row reads a row's weights `W / 8` times an
-//! image. What binds is the rate at which one multiprocessor reads L2, and the three barriers of a convolution. Not run on a
-//! GPU.
+//! inputs of a product are laid out in shared memory, `ROW_LANES` pixels of a row or the pixel of every image side by side,
+//! so that a weight serves as many; networks that no shared memory holds have them in global memory. Weights are of T, sums
+//! f32.
+//!
+//! A value reads the weights of its colour's steps once a block, `K O` numbers each, and two operations are done a weight
+//! and image; beside them a convolution reads `K + O` floats an image of maps, sums or biases and writes O, a gate reads 2
+//! floats, a sum 2 and a rectifier 1 for each that it writes. The first value of a row reads a row's weights `W / 8` times an
+//! image, for all W columns. What should bind is the rate at which one multiprocessor reads L2, and the three barriers of a
+//! convolution. Not run on a GPU.
 //!
 //! An image's bits are a function of the program and of its own levels: not of the images beside it, nor of the values a
 //! launch makes.

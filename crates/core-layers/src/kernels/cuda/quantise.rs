@@ -1,15 +1,19 @@
 //! `csrc/cuda/quantise.cu`: the nearest codes of a codebook on a GPU, and what chose them.
 //! Letters: N vectors, G codebooks, K codes each, D numbers a code.
 //!
-//! `argmin_k |e_k|^2 - 2 <x, e_k>`, the lower of equals; no table `[N, K]` of distances is written. A block of 64 vectors
-//! reads its vectors and all codes of a codebook, `N G D + ceil(N / 64) G K D` numbers in all, of which codes come from the
-//! cache, and does `2 N G K D` operations: arithmetic binds where K is a few hundred. It is float32 on plain cores, since
-//! rounding to tensor cores' types would change codes.
+//! `argmin_k |e_k|^2 - 2 <x, e_k>`, the lower of equals: x `[N, G D]` of T, e `[G, K, D]` in f32, codes `[N, G]` in int64; no
+//! table `[N, K]` of distances is written. A block of 64 vectors reads all codes of a codebook, and its vectors once for
+//! every 64 codes: `4 ceil(N / 64) G K D` bytes of codes and `ceil(K / 64) N G D` numbers of vectors, from the cache but for
+//! the first time, and `8 N G` bytes are written. It does `2 N G K D` operations, and a 64th more for `|e_k|^2`. A thread
+//! reads 8 floats of shared memory for 16 products and as many sums: where K is a few hundred, shared memory and arithmetic
+//! should bind. It is float32 on plain cores, since rounding to tensor cores' types would change codes.
 //!
-//! Counts and sums take a second pass over at most as much: each block sums what chose the same code among its 64 vectors
-//! and writes D numbers a code that was chosen; a warp a code then reads N marks of 4 bytes and those sums. No number is
-//! added where the order of blocks decides, so sums have one order and the same bits each time; libtorch's `index_add` on a
-//! GPU does not promise that. Memory binds that pass. Not run on a GPU.
+//! Counts and sums take a second pass: each block sums what chose the same code among its 64 vectors, which it reads once
+//! more, and writes D floats a code that was chosen, `4 N G D` bytes at most, and 8 bytes a vector and codebook that say
+//! whose; a warp a code then reads those sums and, for every 128 numbers of D, `4 N` bytes of marks: `4 N G K ceil(D / 128)`
+//! bytes in all, from the cache. It adds `2 N G D` numbers at most, so the reading of marks and sums should bind. No number
+//! is added where the order of blocks decides, so sums have one order and the same bits each time; libtorch's `index_add` on
+//! a GPU does not promise that. Not run on a GPU.
 
 use tch::{Kind, Tensor};
 

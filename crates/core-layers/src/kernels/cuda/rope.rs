@@ -1,8 +1,12 @@
 //! `csrc/cuda/rope.cu`: rotary positions on a GPU. Letters: B examples, T positions, N heads, E width of a head, M rows of
 //! the tables.
 //!
-//! One pass reads and writes B T N E numbers, and B T E of the tables, which stay in caches; 6 operations a pair, so memory
-//! binds. Heads that are not turned are copied: whoever made the projection keeps it. The gradient is the same pass.
+//! `y_i = x_i cos - x_j sin` and `y_j = x_j cos + x_i sin` for `j = i + E/2`: x and y `[B, T, N, E]`, cosines and sines
+//! `[M, E/2]` in f32, with M either T or B T.
+//!
+//! One pass reads and writes B T N E numbers, and reads E floats of the tables for every head that is turned, M E of them
+//! different, the others from caches; 7 operations a pair, so memory should bind. Not run on a GPU. Heads that are not turned
+//! are copied: whoever made the projection keeps it. The gradient is the same pass, with the opposite angles.
 
 use tch::{Kind, Tensor};
 

@@ -1,5 +1,5 @@
 //! `csrc/cuda/wavenet.cu`: a WaveNet that speaks many samples in one launch. Letters: B voices, N samples of a launch, k taps,
-//! d dilation, R residual, G gate, S skip, A head, O output and C condition channels, L levels.
+//! d dilation, k0 taps of the first layer, R residual, G gate, S skip, A head, O output and C condition channels, L levels.
 //!
 //! Of each layer, `z = tanh(a) sigmoid(b)` with `(a, b) = sum_i W_i h[t - (k - 1 - i) d] + U c[t] + V y`, then
 //! `h' = h + W_r z`; the outputs are `W_2 relu(W_1 relu(sum W_s z))` (van den Oord et al., "WaveNet: A Generative Model for Raw
@@ -10,10 +10,12 @@
 //! layer's share of the skip path is read together with its residual, so that shared memory does not grow with the depth.
 //! Networks that no shared memory holds have their activations in global memory.
 //!
-//! A sample of a block reads `(k R + C) 2 G + G (R + S)` weights a layer and `S A + A O` more, and multiplies each by every
-//! voice: two operations a weight and voice. Other traffic is small: `(k - 1) R + R` floats a layer and voice. What binds is the
-//! rate at which one multiprocessor reads L2, and the four barriers of a layer; with more voices a block, the same bytes
-//! serve more of them. Not run on a GPU.
+//! A sample of a block reads `(k R + C) 2 G + G (R + S)` weights a layer (`G R` fewer in the last), `S A + A O` more, and
+//! biases, 4 bytes each in f32 and 2 in bf16 and f16, and multiplies each by every voice: two operations a weight and voice.
+//! A sample whose level is told reads neither the skip path nor the last layer nor the head. Other traffic is small:
+//! `(k - 1) R + R` floats a layer and voice, C floats of the condition and `k0 R` numbers of the first layer a voice. What
+//! should bind is the rate at which one multiprocessor reads L2, and the four barriers of a layer; with more voices a block,
+//! the same bytes serve more of them. Not run on a GPU.
 //!
 //! A voice's bits are a function of the network and of its own levels: not of the voices beside it, nor of the samples a
 //! launch makes.

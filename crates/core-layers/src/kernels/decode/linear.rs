@@ -1,4 +1,5 @@
-//! `y[c][o] += sum_k w[o][k] x[c][k]` for columns c of activations: every tile of weights is read once for all of them.
+//! `y[c][o] += sum_k w[o][k] x[c][k]` for columns c of activations: every tile of weights comes from memory once for all of
+//! them, and from the cache once for as many columns as the registers hold.
 //!
 //! Each output is one chain of operations over k, whatever the columns beside it and the thread that computes it. Of
 //! integers, a group's products are summed exactly, then `y += d s (sum q_w q_x - bias sum q_x) + m s sum q_x`.
