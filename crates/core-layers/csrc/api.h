@@ -9,6 +9,9 @@ namespace cl {
 std::string& last_error();
 }
 
+// First in a backward pass whose own operations no graph records.
+#define CL_FIRST_DERIVATIVE(what) TORCH_CHECK(!at::GradMode::is_enabled(), what " has no second derivative")
+
 #define CL_TRY(...)                                    \
   try {                                                \
     __VA_ARGS__;                                       \

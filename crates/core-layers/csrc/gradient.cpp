@@ -3,6 +3,7 @@
 #include "overwrite.h"
 #include <ATen/core/Tensor.h>
 #include <ATen/core/custom_class.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/core/ivalue.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -42,6 +43,7 @@ struct Foreign : torch::autograd::Function<Foreign> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("a kernel");
     const auto saved = ctx->get_saved_variables();
     const auto target = ctx->saved_data["rule"].toCapsule();
     const auto* rule = static_cast<const Rule*>(target.get());
@@ -86,7 +88,7 @@ int cl_with_gradient(const Tensor* const* inputs, int input_count, const Tensor*
 
 // Whether a rule may write a gradient over what was saved for it; see overwrite.h. The context, `saved` of the backward pass
 // and the rule hold a handle each.
-int cl_may_overwrite(const Tensor* saved, int* may) { CL_TRY(*may = cl::may_overwrite(*saved, 3)) }
+int cl_takes_over(const Tensor* saved, int* may) { CL_TRY(*may = cl::takes_over(*saved, 3)) }
 
 // The stream that libtorch launches on, of CUDA device `index`.
 int cl_current_stream(int index, void** stream) {

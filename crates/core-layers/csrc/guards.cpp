@@ -13,7 +13,10 @@ namespace cl {
 namespace {
 
 int widest_simd() {
-#ifdef __x86_64__  // the targets of loops.h, by the features that tell their processors from others
+#ifdef CL_HAS_TARGETS
+  if (__builtin_cpu_supports("x86-64-v4")) return AVX512;
+  if (__builtin_cpu_supports("x86-64-v3")) return AVX2;
+#elif defined(__x86_64__)  // for the files that name their instructions themselves
   const bool is_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   const bool is_v4 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&

@@ -23,8 +23,8 @@ pub const IGNORED: i64 = -100;
 /// use core_layers::cross_entropy::{IGNORED, log_prob};
 /// use tch::{Device, Kind, Tensor};
 /// let logits = Tensor::zeros([2, 4], (Kind::Float, Device::Cpu));
-/// let found = Vec::<f32>::try_from(log_prob(&logits, &Tensor::from_slice(&[3, IGNORED])));
-/// assert_eq!(found, Ok(vec![-4f32.ln(), 0.]));
+/// let found = Vec::<f32>::try_from(log_prob(&logits, &Tensor::from_slice(&[3, IGNORED]))).unwrap();
+/// assert_eq!(found, [-4f32.ln(), 0.]);
 /// ```
 ///
 /// # Panics
@@ -198,6 +198,16 @@ mod tests {
                 assert!(refused.is_err(), "{symbol}");
             }
         }
+    }
+
+    #[test]
+    fn an_impossible_level_has_no_probability_and_no_gradient() {
+        let values = [0., f32::NEG_INFINITY];
+        let logits = Tensor::from_slice(&values).view([1, 2]).set_requires_grad(true);
+        let found = log_prob(&logits, &Tensor::from_slice(&[0i64]));
+        found.backward();
+        assert_eq!(found.double_value(&[0]), 0.);
+        assert_eq!(Vec::<f32>::try_from(logits.grad().view(-1)).unwrap(), [0., 0.]);
     }
 
     /// Where the logits lie that a last layer made and nobody kept but `keep`, and where their gradient.

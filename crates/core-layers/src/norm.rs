@@ -50,7 +50,7 @@ impl Module for Norm {
     /// # Shape
     /// `[.., D]` to the same.
     ///
-    /// Under autocast the output is bfloat16, as what reads it makes it anyway.
+    /// Under autocast a kernel's output is bfloat16, as what reads it makes it anyway; libtorch's own operations leave it f32.
     fn forward(&self, xs: &Tensor) -> Tensor {
         let (ws, bs) = (&self.ws, self.bs.as_ref());
         if let Some(gpu) = self.gpu(xs, None) {

@@ -5,6 +5,7 @@
 #include "attention_heads.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -77,6 +78,7 @@ struct Attention : torch::autograd::Function<Attention> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("attention's kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor &joint = saved[0], &cos = saved[1], &sin = saved[2], &log_sums = saved[3];
     const int64_t heads = ctx->saved_data["heads"].toInt(), kv_heads = ctx->saved_data["kv_heads"].toInt();

@@ -195,6 +195,7 @@ struct ConvSum : torch::autograd::Function<ConvSum> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("a convolution's kernel");
     variable_list xs = ctx->get_saved_variables();
     const Tensor weights = xs.back();
     xs.pop_back();
@@ -222,6 +223,10 @@ struct ConvSum : torch::autograd::Function<ConvSum> {
       at::mm_out(room, dy, weights.t());
       if (!s.is_pointwise()) spread_all(room, s, first, images, dxs);
     });
+    if (images == 0) {
+      dws[0] = at::zeros({s.inputs, s.outputs}, weights.options().dtype(at::kFloat));
+      dbs[0] = at::zeros({s.outputs}, dws[0].options());
+    }
     return collect(ctx, s, dxs, sum(dws), sum(dbs));
   }
 

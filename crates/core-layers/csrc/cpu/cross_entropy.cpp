@@ -8,6 +8,7 @@
 #include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -36,7 +37,7 @@ CL_INLINE Total log_sum_exp(const T* __restrict xs, int64_t levels) {
 #pragma omp simd reduction(max : max)
   for (int64_t i = 1; i < levels; i++) max = std::max(max, cl::load(xs[i]));
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < levels; i++) sum += cl::exponential(cl::bounded(cl::load(xs[i]) - max, 80.0f));
+  for (int64_t i = 0; i < levels; i++) sum += cl::decayed(max - cl::load(xs[i]));
   return {max, std::log(sum)};
 }
 
@@ -51,10 +52,10 @@ template <typename T>
 CL_INLINE void gradient(const T* xs, const Position& it, T* dx) {
   if (it.symbol == IGNORED) return std::fill(dx, dx + it.levels, T{});
   const float log_z = it.log_z, scale = it.dz - it.dy;
-  const float p = cl::exponential(cl::bounded(cl::load(xs[it.symbol]) - log_z, 80.0f));
+  const float p = cl::decayed(log_z - cl::load(xs[it.symbol]));
 #pragma omp simd
   for (int64_t i = 0; i < it.levels; i++)
-    cl::store(dx + i, scale * cl::exponential(cl::bounded(cl::load(xs[i]) - log_z, 80.0f)));
+    cl::store(dx + i, scale * cl::decayed(log_z - cl::load(xs[i])));
   cl::store(dx + it.symbol, it.dy * (1.0f - p) + it.dz * p);
 }
 
@@ -105,9 +106,10 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("the cross-entropy's kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor &xs = saved[0], dys = grads[0].to(at::kFloat).contiguous(), dzs = grads[1].to(at::kFloat).contiguous();
-    const bool is_float = xs.scalar_type() == at::kFloat, overwrites = cl::may_overwrite(xs, 2);  // the context and `saved`
+    const bool is_float = xs.scalar_type() == at::kFloat, overwrites = cl::takes_over(xs, 2);  // the context and `saved`
     const Tensor dxs = overwrites ? xs.detach() : at::empty_like(xs);
     const int64_t levels = xs.size(-1);
     const int64_t* symbol = saved[1].const_data_ptr<int64_t>();

@@ -7,6 +7,7 @@
 #include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -103,6 +104,7 @@ struct Gelu : torch::autograd::Function<Gelu> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("a GELU's kernel");
     const Tensor xs = ctx->get_saved_variables()[0], dxs = at::empty_like(xs);
     const Tensor dys = grads[0].to(xs.scalar_type()).contiguous();
     each(xs, [&](int64_t i, int64_t n, bool is_float) {
@@ -125,6 +127,7 @@ struct SwiGlu : torch::autograd::Function<SwiGlu> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("SwiGLU's kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor &as = saved[0], &bs = saved[1], das = at::empty_like(as), dbs = at::empty_like(bs);
     const Tensor dys = grads[0].to(as.scalar_type()).contiguous();

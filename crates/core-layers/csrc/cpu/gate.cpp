@@ -9,6 +9,7 @@
 #include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/sum.h>
@@ -100,7 +101,7 @@ Rows<T> rows(const Tensor& pre, const Tensor& condition) {
 struct Gate : torch::autograd::Function<Gate> {
   static Tensor forward(AutogradContext* ctx, const Tensor& input, const std::optional<Tensor>& added) {
     const Tensor pre = channels_last(input, input.scalar_type());
-    const Tensor condition = added.has_value() ? added->to(input.scalar_type()).contiguous() : Tensor();
+    const Tensor condition = added.has_value() ? added->contiguous() : Tensor();
     const int64_t channels = pre.size(3) / 2, places = pre.size(1) * pre.size(2);
     const Tensor ys = at::empty({pre.size(0), pre.size(1), pre.size(2), channels}, pre.options());
     for_each_share(pre.size(0) * places, places, [&](int64_t first, int64_t count) {
@@ -113,11 +114,11 @@ struct Gate : torch::autograd::Function<Gate> {
       }
     });
     ctx->save_for_backward({pre, condition});
-    if (added.has_value()) ctx->saved_data["kind"] = static_cast<int64_t>(added->scalar_type());
     return ys.permute({0, 3, 1, 2});
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("the gate's kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor &pre = saved[0], &condition = saved[1];
     const int64_t channels = pre.size(3) / 2, places = pre.size(1) * pre.size(2);
@@ -134,10 +135,7 @@ struct Gate : torch::autograd::Function<Gate> {
       }
     });
     Tensor dcondition;
-    if (condition.defined()) {
-      const auto kind = static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt());
-      dcondition = at::sum(dpre, {1, 2}, false, at::kFloat).to(kind);
-    }
+    if (condition.defined()) dcondition = at::sum(dpre, {1, 2}, false, at::kFloat).to(condition.scalar_type());
     return {dpre.permute({0, 3, 1, 2}), dcondition};
   }
 };

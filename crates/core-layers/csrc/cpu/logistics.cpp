@@ -173,9 +173,10 @@ struct Logistics : torch::autograd::Function<Logistics> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("the logistics' kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor dys = grads[0].reshape({-1, 1});
-    const Tensor all = cl::may_overwrite(saved[0], 2) ? saved[0].detach().mul_(dys) : saved[0].mul(dys);
+    const Tensor all = cl::takes_over(saved[0], 2) ? saved[0].detach().mul_(dys) : saved[0].mul(dys);
     const auto sizes = ctx->saved_data["sizes"].toIntVector();
     return {all.select(0, 0).view(sizes), all.select(0, 1).view(sizes), all.select(0, 2).view(sizes), Tensor(), Tensor(), Tensor()};
   }

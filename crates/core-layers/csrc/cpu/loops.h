@@ -5,6 +5,7 @@
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12
+#define CL_HAS_TARGETS 1
 #define CL_AVX512 __attribute__((target("arch=x86-64-v4"), noinline))
 #define CL_AVX2 __attribute__((target("arch=x86-64-v3"), noinline))
 #else

@@ -15,6 +15,7 @@
 #include "loops.h"
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -134,7 +135,7 @@ struct NadeLogits : torch::autograd::Function<NadeLogits> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list outputs) {
-    TORCH_CHECK(!at::GradMode::is_enabled(), "NADE's kernel has no second derivative");
+    CL_FIRST_DERIVATIVE("NADE's kernel");
     const Loops kernel = loops();
     const variable_list saved = ctx->get_saved_variables();
     const Nade n = problem(saved[0], saved[1], saved[2], saved[3]);

@@ -9,6 +9,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
@@ -112,6 +113,7 @@ struct Norm : torch::autograd::Function<Norm> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    CL_FIRST_DERIVATIVE("a norm's kernel");
     const auto saved = ctx->get_saved_variables();
     const Tensor &xs = saved[0], &ws = saved[1], &stats = saved[2];
     const bool centred = ctx->saved_data["centred"].toBool(), is_bf16 = grads[0].scalar_type() == at::kBFloat16;

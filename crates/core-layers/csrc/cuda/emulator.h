@@ -17,7 +17,6 @@
 #define __CUDA_EMULATOR__ 1
 #define __global__
 #define __device__
-#define __constant__ static const
 #define __shared__ static  // blocks follow one another on one thread, so a static is a block's own
 #define __forceinline__ inline
 #define __restrict__
@@ -204,7 +203,6 @@ inline uint16_t to_half(float x) {
 #define blockDim emulator::block_size
 #define gridDim emulator::grid_size
 #define __syncthreads() emulator::wait(emulator::AT_BARRIER)
-#define __syncwarp(...) emulator::wait(emulator::AT_WARP)
 #define CL_EXPORT(name) static const emulator::Export export_##name(#name, emulator::Kernel<name>::run);
 #define CL_DYNAMIC_SHARED(type, name) \
   type* name = reinterpret_cast<type*>((reinterpret_cast<uintptr_t>(emulator::dynamic.data()) + 15) & ~uintptr_t(15))
@@ -217,11 +215,6 @@ V __shfl_sync(unsigned, V value, int lane) {
 template <class V>
 V __shfl_xor_sync(unsigned, V value, int mask) {
   return emulator::exchange(value, emulated_lane() ^ static_cast<size_t>(mask));
-}
-template <class V>
-V __shfl_down_sync(unsigned, V value, int step) {
-  const size_t from = emulated_lane() + static_cast<size_t>(step);
-  return emulator::exchange(value, from < 32 ? from : emulated_lane());
 }
 template <class V>
 V __shfl_up_sync(unsigned, V value, int step) {
@@ -237,12 +230,6 @@ inline unsigned __ballot_sync(unsigned, bool is_so) {
   return all;
 }
 inline int __ffs(unsigned bits) { return __builtin_ffs(static_cast<int>(bits)); }
-template <class V>
-V atomicAdd(V* to, V value) {
-  const V before = *to;
-  *to += value;
-  return before;
-}
 inline float __uint_as_float(unsigned bits) {
   float x;
   std::memcpy(&x, &bits, 4);
@@ -254,11 +241,6 @@ inline unsigned __float_as_uint(float x) {
   return bits;
 }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
-inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x)); }
-inline int __dp4a(int a, int b, int sum) {
-  for (int i = 0; i < 4; i++) sum += static_cast<int8_t>(a >> 8 * i) * static_cast<int8_t>(b >> 8 * i);
-  return sum;
-}
 
 // Runs a kernel by its name; null, or what went wrong.
 extern "C" const char* cl_emulate(const char* name, const unsigned* grid, const unsigned* block, unsigned shared, void** args, int order) {

@@ -126,7 +126,10 @@ CL_KERNEL alike(const T* xs, const i64* codes, float* partial, int* marks, int* 
   __shared__ int chosen[TILE];
   const i64 book = blockIdx.y, first = blockIdx.x * static_cast<i64>(TILE);
   const int rows = static_cast<int>(vectors - first < TILE ? vectors - first : TILE);
-  if (threadIdx.x < rows) chosen[threadIdx.x] = static_cast<int>(codes[(first + threadIdx.x) * books + book]);
+  if (threadIdx.x < rows) {
+    const i64 code = codes[(first + threadIdx.x) * books + book];
+    chosen[threadIdx.x] = code >= 0 && code <= 0x7fffffff ? static_cast<int>(code) : -1;
+  }
   __syncthreads();
   sum_alike(xs, chosen, partial, marks, members, first, rows, book, vectors, books, dim);
 }

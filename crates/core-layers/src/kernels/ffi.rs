@@ -268,7 +268,8 @@ pub(crate) fn conv_sum(summands: &[Summand<'_>], bias: &Tensor) -> Result<Tensor
 /// # Errors
 /// When [`takes`] is false, the channels are odd, the condition does not fit, or libtorch refuses.
 pub(crate) fn gate(pre: &Tensor, condition: Option<&Tensor>) -> Result<Tensor, TorchError> {
-    let fits = |it: &Tensor| takes_kind(it) && it.size() == pre.size()[..2];
+    let fits =
+        |it: &Tensor| it.kind() == pre.kind() && takes_kind(it) && it.size() == pre.size()[..2];
     if !takes(pre) || pre.size()[1] % 2 == 1 || !condition.is_none_or(fits) {
         return Err(TorchError(format!("no gate of {pre:?} and {condition:?}")));
     }

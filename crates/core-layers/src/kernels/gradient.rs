@@ -23,7 +23,7 @@ type Backward = unsafe extern "C" fn(
 ) -> c_int;
 
 unsafe extern "C" {
-    fn cl_may_overwrite(saved: *const C_tensor, may: *mut c_int) -> c_int;
+    fn cl_takes_over(saved: *const C_tensor, may: *mut c_int) -> c_int;
     fn cl_refuse(message: *const c_char);
     fn cl_with_gradient(
         inputs: *const *const C_tensor,
@@ -95,7 +95,7 @@ pub(crate) fn with_gradient<R: Rule, const N: usize>(
 pub(crate) fn room_for(saved: &Tensor) -> Result<Tensor, TorchError> {
     let mut may = 0;
     // SAFETY: a live tensor, and a number that outlives the call.
-    check(unsafe { cl_may_overwrite(saved.as_ptr(), &raw mut may) })?;
+    check(unsafe { cl_takes_over(saved.as_ptr(), &raw mut may) })?;
     Ok(if may == 0 { saved.empty_like() } else { saved.detach() })
 }
 

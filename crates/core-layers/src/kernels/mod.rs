@@ -24,6 +24,8 @@ pub mod step;
 
 use std::{cell::Cell, sync::OnceLock};
 
+use crate::ConfigError;
+
 #[cfg(any(test, feature = "emulator"))]
 pub use cuda::emulated;
 pub use cuda::{program, wavenet};
@@ -40,14 +42,28 @@ thread_local! {
 pub fn are_on() -> bool {
     static SETTING: OnceLock<bool> = OnceLock::new();
     let settle = || {
-        ffi::set_simd(exact::Variant::detect().unwrap_or_else(|error| panic!("{error}")));
-        match std::env::var("CHAINRULE_KERNELS").as_deref() {
-            Err(_) | Ok("" | "on") => true,
-            Ok("off") => false,
-            Ok(word) => panic!("CHAINRULE_KERNELS is {word}, but must be on or off"),
-        }
+        let (variant, are_wanted) = settings().unwrap_or_else(|error| panic!("{error}"));
+        ffi::set_simd(variant);
+        are_wanted
     };
     *SETTING.get_or_init(settle) && !ARE_OFF.get()
+}
+
+/// What a program does first, so that a wrong setting is told before any work.
+///
+/// # Errors
+/// As [`are_on`] panics.
+pub fn check_settings() -> Result<(), ConfigError> {
+    settings().map(|_| ())
+}
+
+fn settings() -> Result<(exact::Variant, bool), ConfigError> {
+    let variant = exact::Variant::detect()?;
+    match std::env::var_os("CHAINRULE_KERNELS").unwrap_or_default().to_string_lossy().as_ref() {
+        "" | "on" => Ok((variant, true)),
+        "off" => Ok((variant, false)),
+        word => Err(ConfigError::new("CHAINRULE_KERNELS", word, "on or off")),
+    }
 }
 
 /// Runs `of` with libtorch's own operations in place of kernels, on this thread: the plain twins, which are the definition.
@@ -66,7 +82,10 @@ pub fn without<R>(of: impl FnOnce() -> R) -> R {
 mod tests {
     use std::{env, process::Command};
 
+    use tch::{Kind, Tensor, kind::FLOAT_CPU};
+
     use super::exact::Variant;
+    use crate::{conv, cross_entropy, feed_forward, norm::Norm};
 
     /// Where the tests lie that hold a loop of `csrc/cpu` to its twin.
     const HOLDERS: [&str; 8] = [
@@ -91,6 +110,24 @@ mod tests {
             for holder in HOLDERS {
                 assert!(said.contains(holder), "{variant}: no test of {holder}");
             }
+        }
+    }
+
+    #[test]
+    fn second_derivatives_are_refused_rather_than_zero() {
+        let norm = Norm::layer(&tch::nn::VarStore::new(tch::Device::Cpu).root(), 4, 1e-5);
+        let symbols = Tensor::from_slice(&[0i64, 3]);
+        let of: [&dyn Fn(&Tensor) -> Tensor; 4] = [
+            &|it| tch::nn::Module::forward(&norm, it),
+            &|it| feed_forward::gelu_tanh(it),
+            &|it| cross_entropy::log_prob(it, &symbols),
+            &|it| conv::gate(&it.view([2, 4, 1, 1]), None),
+        ];
+        for of in of {
+            let xs = Tensor::randn([2, 4], FLOAT_CPU).set_requires_grad(true);
+            let sum = of(&xs).sum(Kind::Float);
+            let error = Tensor::f_run_backward(&[sum], &[xs], true, true).unwrap_err().to_string();
+            assert!(error.contains("no second derivative"), "{error}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The kernel, and a count of its bytes and operations: `kernels/cuda/decoder_layer.rs`.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::cuda;
 use crate::{attention::Seen, norm::Norm, rope::Turn};
@@ -69,6 +69,11 @@ pub struct Place<'a> {
     pub seen: Seen<'a>,
     /// The angles of `positions`, `[R, 1]`, where positions are rotations.
     pub turn: Option<&'a Turn>,
+}
+
+/// Whether kernels run on `device`, so that [`layer`] may take what it is asked.
+pub fn is_there(device: Device) -> bool {
+    cuda::of(device).is_some()
 }
 
 /// The layer's output for inputs `xs`, whose keys and values it keeps; none where no kernel takes it, and then nothing is

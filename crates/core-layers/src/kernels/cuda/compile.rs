@@ -75,9 +75,13 @@ fn load() -> &'static Result<String, String> {
         // second library so, and would not find it there.
         let folder = device::loaded_from("libtorch_cpu.so")
             .and_then(|path| Some(Path::new(&path).parent()?.join("../../nvidia/cu13/lib")));
-        for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
-            let path = folder.as_ref().map(|folder| folder.join(name));
-            if let Some(path) = path.filter(|path| path.exists()) {
+        let files =
+            folder.and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten();
+        let mut paths: Vec<_> = files.map(|file| file.path()).collect();
+        paths.sort(); // the builtins come first
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if ["libnvrtc-builtins.so.13", "libnvrtc.so.13"].iter().any(|it| name.starts_with(it)) {
                 device::open_for_good(&path.to_string_lossy())?;
             }
         }
@@ -92,6 +96,9 @@ fn load() -> &'static Result<String, String> {
         // SAFETY: both numbers outlive the call.
         let status = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
         status.result().map_err(|error| format!("NVRTC does not answer: {error:?}"))?;
+        if major != 13 {
+            return Err(format!("NVRTC {major}.{minor} is there, but 13 is needed"));
+        }
         Ok(format!("NVRTC {major}.{minor}"))
     })
 }

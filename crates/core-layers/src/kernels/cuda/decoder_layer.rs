@@ -22,7 +22,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Arg, DECODER_LAYER, Element, Gpu, Shape, decode_attention, element};
+use super::{Arg, DECODER_LAYER, Element, Gpu, MOST_SHARED, Shape, decode_attention, element};
 use crate::{
     kernels::{
         ffi::TorchError,
@@ -34,8 +34,7 @@ use crate::{
 
 /// Rows that one launch takes.
 const MOST_ROWS: i64 = 8;
-/// Bytes of inputs that a block keeps in shared memory, what every GPU since 2020 has; and bytes beside them.
-const MOST_SHARED: i64 = 96 << 10;
+/// Bytes of shared memory beside the inputs.
 const SCRATCH: u32 = 256;
 /// Threads of a block, and blocks enough to fill a GPU: each makes its inputs once and then goes through the weights.
 const BLOCK: u32 = 128;
@@ -49,7 +48,7 @@ pub(crate) fn takes(xs: &Tensor, layer: &Layer<'_>, place: &Place<'_>) -> bool {
     let head = place.keys.size().last().copied().unwrap_or(0);
     Element::of(xs.kind()).is_some()
         && (1..=MOST_ROWS).contains(&rows)
-        && shared(rows, widest.unwrap_or(0)) <= MOST_SHARED
+        && shared(rows, widest.unwrap_or(0)) <= MOST_SHARED as i64
         && (1..=decode_attention::WIDEST).contains(&head)
         && !xs.requires_grad()
 }

@@ -12,7 +12,7 @@ use cudarc::driver::{
     sys,
 };
 
-use super::{Arg, Element, Gpu, Shape, Source, addresses, compile};
+use super::{Arg, Element, GATE, Gpu, MOST_SHARED, Shape, Source, addresses, compile};
 use crate::kernels::ffi::{TorchError, check};
 
 unsafe extern "C" {
@@ -75,6 +75,7 @@ impl Cuda {
             return Err(TorchError("CUDA's driver is not there".into()));
         }
         compile::ensure_there()?;
+        let failed = |error| refused("the driver", error);
         let number = |which| {
             // SAFETY: a device that `device::get` gave.
             device::get(index as c_int).and_then(|it| unsafe { device::get_attribute(it, which) })
@@ -88,10 +89,34 @@ impl Cuda {
             // SAFETY: as above; the context is libtorch's, and kept as long as the process.
             let context =
                 device::get(index as c_int).and_then(|it| unsafe { primary_ctx::retain(it) })?;
-            Ok((context, format!("sm_{major}{minor}")))
+            let shared =
+                sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+            Ok((context, format!("sm_{major}{minor}"), number(shared)?))
         };
-        let (context, sm) = open().map_err(|error| refused("the driver", error))?;
-        Ok(Self { index, context: Handle(context), sm, modules: Mutex::default() })
+        let (context, sm, shared) = open().map_err(failed)?;
+        if (shared as usize) < MOST_SHARED {
+            return Err(TorchError(format!(
+                "a block has {shared} bytes of shared memory, but kernels need {MOST_SHARED}"
+            )));
+        }
+        let gpu = Self { index, context: Handle(context), sm, modules: Mutex::default() };
+        // whether NVRTC knows this generation is seen now, rather than inside a layer
+        gpu.in_context(|| gpu.module(&GATE, Element::F32)).map_err(failed)??;
+        Ok(gpu)
+    }
+
+    /// Runs `of` in this device's context; the thread's own comes back behind it.
+    fn in_context<R>(&self, of: impl FnOnce() -> R) -> Result<R, DriverError> {
+        let before = ctx::get_current()?;
+        // SAFETY: contexts of devices, which live as long as the process.
+        unsafe {
+            ctx::set_current(self.context.0)?;
+            let made = of();
+            if let Some(before) = before {
+                ctx::set_current(before)?;
+            }
+            Ok(made)
+        }
     }
 
     /// The loaded code of a source; the context is current.
@@ -138,8 +163,7 @@ impl Gpu for Cuda {
         let [i, j, k] = shape.block;
         // SAFETY: context, module and stream are of this device and live; each argument is as wide as the kernel's
         // declaration says, as the caller promises, and `bits` outlives the call, which copies them.
-        unsafe {
-            ctx::set_current(self.context.0).map_err(fail)?;
+        let launch = || unsafe {
             let loaded = self.module(source, element)?;
             let function = module::get_function(loaded.0, entry).map_err(fail)?;
             if shape.shared > SHARED_WITHOUT_ASKING {
@@ -158,6 +182,7 @@ impl Gpu for Cuda {
                 &mut addresses,
             )
             .map_err(fail)
-        }
+        };
+        self.in_context(launch).map_err(fail)?
     }
 }

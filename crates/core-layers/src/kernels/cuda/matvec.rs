@@ -14,13 +14,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Arg, Element, Gpu, MATVEC, Shape, element};
+use super::{Arg, Element, Gpu, MATVEC, MOST_SHARED, Shape, element};
 use crate::kernels::{ffi::TorchError, packed::PackedMatrix};
 
 /// Vectors of one product, and of a launch at the most.
 const MOST: i64 = 8;
-/// Bytes of vectors that a block keeps in shared memory, what every GPU since 2020 has.
-const MOST_SHARED: i64 = 96 << 10;
 /// Threads of a block, a warp a row, and blocks enough to fill a GPU.
 const BLOCK: u32 = 128;
 const MOST_BLOCKS: i64 = 528;
@@ -30,7 +28,7 @@ pub(crate) fn takes(matrix: &PackedMatrix, xs: &Tensor) -> bool {
     let vectors = xs.numel() as i64 / matrix.columns.max(1);
     Element::of(xs.kind()).is_some()
         && vectors <= MOST
-        && 4 * matrix.columns <= MOST_SHARED
+        && 4 * matrix.columns <= MOST_SHARED as i64
         && !xs.requires_grad()
 }
 
@@ -59,7 +57,8 @@ pub(crate) fn product(
         *sizes.last_mut().expect("an axis of columns") = rows;
         let vectors = flat.size()[0];
         let ys = Tensor::empty([vectors, rows], (xs.kind(), xs.device()));
-        let together = (0..4).map(|it| MOST >> it).find(|it| it * columns * 4 <= MOST_SHARED);
+        let together =
+            (0..4).map(|it| MOST >> it).find(|it| it * columns * 4 <= MOST_SHARED as i64);
         let together = together.expect("one vector fits");
         for first in (0..if rows > 0 { vectors } else { 0 }).step_by(together as usize) {
             let count = together.min(vectors - first);

@@ -42,6 +42,7 @@ pub mod program;
 pub(crate) mod quantise;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
 pub(crate) mod rope;
+mod stepper;
 #[cfg(test)]
 mod tests;
 #[expect(unsafe_code, reason = "launches a kernel; each block says why it is sound")]
@@ -157,6 +158,9 @@ impl fmt::Display for Element {
         f.write_str(["f32", "bf16", "f16"][self.number()])
     }
 }
+
+/// Bytes of shared memory of a block at the most, what every GPU since 2020 has.
+pub(crate) const MOST_SHARED: usize = 96 << 10;
 
 /// How many threads run a kernel, and the shared memory of a block in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

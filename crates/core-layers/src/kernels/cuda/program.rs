@@ -30,12 +30,10 @@ use description::ROW_LANES;
 pub use description::{Description, Function, Map, Program, Start, Step, Tap, Target};
 
 use super::{
-    Arg, PROGRAM, Shape,
+    Arg, MOST_SHARED, PROGRAM, Shape,
     line::{Launch, Line, Run},
 };
 
-/// Bytes of shared memory that every GPU since 2020 has for a block.
-const SHARED: usize = 96 << 10;
 /// Blocks that keep a GPU busy: beyond them, images share a block.
 const BLOCKS: usize = 128;
 /// Images that share a block.
@@ -78,11 +76,11 @@ impl Program {
         let labels = labels.map(|all| all.iter().map(|&it| i64::from(it)).collect::<Vec<_>>());
         let room = |floats| Tensor::zeros([count as i64, floats], (Kind::Float, self.device));
         let length = self.size.iter().product::<usize>() as i64;
-        let shares = count > BLOCKS && self.bytes(GROUP) <= SHARED;
+        let shares = count > BLOCKS && self.bytes(GROUP) <= MOST_SHARED;
         let kept = Kept {
             program: self,
             count,
-            group: if shares { GROUP } else { usize::from(self.bytes(1) <= SHARED) },
+            group: if shares { GROUP } else { usize::from(self.bytes(1) <= MOST_SHARED) },
             maps: room(self.floats_of_maps),
             sums: room(self.floats_of_sums),
             labels: labels.map(|it| Tensor::from_slice(&it).to_device(self.device)),
@@ -91,10 +89,10 @@ impl Program {
         Ok(Images { line, kept })
     }
 
-    /// Bytes that the products of a block of so many images need.
+    /// Bytes that the products of a block of so many images need; the next block's, behind them, are aligned as these.
     fn bytes(&self, group: usize) -> usize {
         let [pixel, row] = self.room;
-        4 * (pixel * group).max(row * ROW_LANES)
+        (4 * (pixel * group).max(row * ROW_LANES)).next_multiple_of(16)
     }
 }
 

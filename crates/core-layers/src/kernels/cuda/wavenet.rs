@@ -29,12 +29,10 @@ use tch::{Device, Kind, Tensor};
 pub use network::{First, Layer, Linear, Network, Weights};
 
 use super::{
-    Arg, Shape, WAVENET,
+    Arg, MOST_SHARED, Shape, WAVENET,
     line::{Launch, Line, Run},
 };
 
-/// Bytes of shared memory that every GPU since 2020 has for a block.
-const SHARED: i64 = 96 << 10;
 /// Blocks that keep a GPU busy: beyond them, voices share a block.
 const BLOCKS: i64 = 128;
 /// Whether kernels run on `device`.
@@ -114,7 +112,8 @@ impl Network {
 
     /// Voices of a block: few, unless there are more than the GPU has room for side by side; 0 where none fits.
     fn group(&self, voices: i64) -> i64 {
-        let fitting = [8, 4, 2, 1].into_iter().filter(|it| 4 * it * self.width <= SHARED);
+        let fitting =
+            [8, 4, 2, 1].into_iter().filter(|it| 4 * it * self.width <= MOST_SHARED as i64);
         let enough = |it: &i64| it * BLOCKS >= voices;
         fitting.clone().filter(enough).min().or_else(|| fitting.max()).unwrap_or(0)
     }

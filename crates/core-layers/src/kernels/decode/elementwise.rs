@@ -72,13 +72,13 @@ impl Kernel {
     }
 }
 
-/// e^x to 2 units in the last place, for x up to 88; below -87 it is e^-87.
+/// e^x to 2 units in the last place, for x up to 88; below -87 it is e^-87. NaN stays.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // what is added rounds to a whole number, which the last bits are then 127 more than: an exponent
     const ROUND: f32 = 12_582_912. + 127.;
-    let x = if x > -87. { x } else { -87. };
-    let x = if x < 88. { x } else { 88. };
+    let x = if x < -87. { -87. } else { x };
+    let x = if x > 88. { 88. } else { x };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4; // ln 2 in two parts, of which the first is short

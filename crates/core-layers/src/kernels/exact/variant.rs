@@ -26,6 +26,7 @@ impl Variant {
         Self::choose(
             std::env::var_os("CHAINRULE_SIMD")
                 .map(|word| word.to_string_lossy().into_owned())
+                .filter(|word| !word.is_empty())
                 .as_deref(),
         )
     }

@@ -3,13 +3,11 @@
 use anyhow::{Result, anyhow, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::super::{Element, Gpu, of};
+use super::super::{
+    Element, Gpu, of,
+    stepper::{self, QUAD},
+};
 
-/// Outputs that are read at once; every matrix has whole ones.
-const QUAD: usize = 4;
-/// Threads of a block, and slices of a matrix's inputs, as in `stepper.cuh`.
-const MOST_THREADS: usize = 512;
-const MOST_SLICES: usize = 16;
 /// Lanes of a product when a row begins: `ROW_LANES` of the kernel.
 pub(super) const ROW_LANES: usize = 8;
 /// What fits the kernel's whole numbers of 32 bits with room for products.
@@ -57,6 +55,12 @@ pub enum Target {
     Map(usize, usize),
     /// All channels of a row's sums.
     Sum(usize),
+}
+
+impl Target {
+    fn is_map(self, map: usize) -> bool {
+        matches!(self, Self::Map(it, _) if it == map)
+    }
 }
 
 /// A function of single numbers, and the maps that it reads.
@@ -169,6 +173,11 @@ impl Description {
         self.maps.get(map).is_some_and(|it| first + count <= it.channels)
     }
 
+    /// Whether a map has a pixel a column, not one that all share.
+    fn is_row(&self, map: usize) -> bool {
+        self.maps.get(map).is_some_and(|it| it.columns == self.size[1])
+    }
+
     fn ensure_sound(&self) -> Result<()> {
         let [height, width, colours] = self.size;
         let (output, outputs) = self.output;
@@ -216,7 +225,12 @@ impl Description {
                 let times = if kind == 2 { 2 } else { 1 };
                 let reads =
                     self.has(a, times * first, times * count) && self.has(b, *first, *count);
-                ensure!(*count > 0 && reads && self.has(*target, *first, *count), bad());
+                let has_all = reads && self.has(*target, *first, *count);
+                // a gate reads two channels of which it would write one
+                let is_apart = kind != 2 || a != *target;
+                let are_rows =
+                    colour.is_some() || [a, b, *target].iter().all(|&it| self.is_row(it));
+                ensure!(*count > 0 && has_all && is_apart && are_rows, bad());
                 let [a, b, target, first, count] =
                     [a, b, *target, *first, *count].map(|it| it as i64);
                 to.instructions
@@ -228,11 +242,15 @@ impl Description {
                     (1..=map.channels).contains(&tap.channels)
                         && (1 - map.rows as i64..=0).contains(&tap.dy)
                         && tap.dx.unsigned_abs() as usize <= map.padding
+                        // of its own row, a row step may read no neighbour that it is about to write
+                        && (colour.is_some() || self.is_row(tap.map))
+                        && !(colour.is_none() && tap.dy == 0 && tap.dx != 0 && target.is_map(tap.map))
                 };
                 let ins = taps.iter().map(|it| it.channels).sum::<usize>();
                 let (kind, target, first) = match *target {
                     Target::Map(map, first) => {
                         ensure!(self.has(map, first, *outs), bad());
+                        ensure!(colour.is_some() || self.is_row(map), bad());
                         (0, map as i64, first)
                     }
                     Target::Sum(sum) => {
@@ -270,10 +288,8 @@ impl Description {
                 }
                 let tap = |it: &Tap| [it.map as i64, it.dy, it.dx, it.channels as i64];
                 to.taps.extend(taps.iter().map(tap));
-                let quads = outs.div_ceil(QUAD);
-                let parts = QUAD * quads * (threads / quads).clamp(1, MOST_SLICES);
                 let room = &mut to.room[usize::from(colour.is_none())];
-                *room = (*room).max(ins + parts);
+                *room = (*room).max(ins + stepper::parts(*outs, threads));
                 let [first, outs, ins, count] = [first, *outs, ins, taps.len()].map(|it| it as i64);
                 to.instructions.push([
                     kind, number, 0, 0, target, first, outs, at, ins, at_tap, count, from,
@@ -304,8 +320,7 @@ impl Program {
             &Step::Convolution { outs, .. } => outs,
             Step::Pointwise { .. } => 1,
         };
-        let quads = steps().map(outs).max().unwrap_or(1).div_ceil(QUAD);
-        let threads = (8 * quads).next_multiple_of(32).clamp(32, MOST_THREADS);
+        let threads = stepper::threads(steps().map(outs).max().unwrap_or(1));
         let mut packing = Packing::default();
         for (step, colour) in steps() {
             of_what.pack(step, colour, threads, &mut packing)?;

@@ -193,6 +193,15 @@ fn what_does_not_fit_is_refused() {
             let wide = Step::Pointwise { of: Function::Gate(3), to: 4, first: 4, count: 3 };
             it.pixel[0][1] = wide;
         });
+        // what would race
+        let over_itself = Step::Pointwise { of: Function::Gate(3), to: 3, first: 0, count: 3 };
+        refused(&|it| it.pixel[0][1] = over_itself.clone());
+        let to_one_column = Step::Pointwise { of: Function::Relu(1), to: 4, first: 0, count: 4 };
+        refused(&|it| it.row[1] = to_one_column.clone());
+        let (start, to) = (Start::Bias(vec![0.; 4], None), Target::Map(2, 0));
+        let taps = vec![Tap { map: 2, dy: 0, dx: -1, channels: 4 }];
+        let of_neighbours = Step::Convolution { taps, weights: vec![1.; 16], outs: 4, start, to };
+        refused(&|it| it.row[2] = of_neighbours.clone());
         let program = program(device);
         assert!(program.images(2, Some(&[0, 3])).is_err());
         let mut some = images(&program, 0..2);

@@ -3,18 +3,14 @@
 use anyhow::{Result, anyhow, ensure};
 use tch::{Device, Kind, Tensor};
 
-use super::super::{Element, Gpu, of};
+use super::super::{Element, Gpu, of, stepper};
 
 /// Numbers of T that are read at once: outputs are padded to as many, and every part starts at a multiple.
-const QUAD: i64 = 4;
+const QUAD: i64 = stepper::QUAD as i64;
 /// What fits the kernel's whole numbers of 32 bits with room for products: channels that a layer reads or gives, and
 /// slots of a ring.
 const MOST_CHANNELS: i64 = 1 << 24;
 const MOST_SLOTS: i64 = 1 << 30;
-/// Threads of a block.
-const MOST_THREADS: i64 = 512;
-/// Slices of a matrix's inputs, as `slices_of` of the kernel.
-const MOST_SLICES: i64 = 16;
 
 /// How levels enter.
 #[derive(Debug)]
@@ -192,20 +188,16 @@ impl Sizes {
         [2 * self.gate, self.residual + self.skip, self.skip, self.head, self.outputs]
     }
 
-    /// Threads of a block: eight slices of the widest matrix, as far as a block goes.
+    /// Threads of a block.
     fn threads(&self) -> i64 {
-        let quads = self.outs().map(|outs| (outs + QUAD - 1) / QUAD).into_iter().max().unwrap_or(1);
-        ((8 * quads + 31) / 32 * 32).clamp(32, MOST_THREADS)
+        stepper::threads(self.outs().into_iter().max().unwrap_or(1) as usize) as i64
     }
 
     /// Numbers that a voice needs while it speaks, as `speak` of the kernel lays them out.
     fn width(&self) -> i64 {
         let read = (self.taps * self.residual + self.condition).max(self.head);
-        let parts = self.outs().map(|outs| {
-            let quads = (outs + QUAD - 1) / QUAD;
-            QUAD * quads * (self.threads() / quads).clamp(1, MOST_SLICES)
-        });
-        let parts = parts.into_iter().max().unwrap_or(0);
+        let parts = self.outs().map(|outs| stepper::parts(outs as usize, self.threads() as usize));
+        let parts = parts.into_iter().max().unwrap_or(0) as i64;
         read + self.residual + self.gate + self.skip.max(self.outputs) + parts
     }
 }
