@@ -214,6 +214,8 @@ fn files_of_different_runs_do_not_mix() -> Result<()> {
 
     let line = fail_at(FAMILY, &["train", "--resume", &name, "--num-steps", "20", "--quiet"], 1);
     ensure!(line.contains("keeps the training of its autoencoder"), "{line}");
+    let line = fail_at(FAMILY, &["train", "--resume", &name, "--data", "noise", "--quiet"], 2);
+    ensure!(line.contains("--data is noise, but must be left out: a resumed run keeps"), "{line}");
     let new = place.path().join("new").display().to_string();
     let line = fail_at(FAMILY, &["train", "--stage", "prior", "--out", &new], 2);
     ensure!(

@@ -33,7 +33,8 @@ pub struct ModelArgs {
     /// Threads; 0 takes the physical cores. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Arithmetic of full passes, f32 or bf16; the exact engine has its own.
+    /// Arithmetic of products in full passes and cached samplers, f32 or bf16: with `--sampler cuda` the kind of the weights
+    /// alone; the exact engine has its own.
     #[arg(long, default_value_t = Precision::F32)]
     pub precision: Precision,
 }

@@ -73,10 +73,8 @@ impl Trained {
     /// # Errors
     /// One line on a file that is missing, foreign, corrupt, or does not fit its own configuration.
     pub fn open(path: &Path, weights: Weights, device: Device) -> Result<Self> {
-        training::ensure_opens(path, DecoderConfig::NAME)?;
         let file = run::model_file(path);
-        let ours = Checkpoint::load(&file).ok().filter(|it| it.metadata.contains_key("about"));
-        match ours {
+        match of_training(&file) {
             Some(checkpoint) => Self::of_run(path, &file, &checkpoint, weights, device),
             None => Self::delivered(path, weights, device),
         }
@@ -112,6 +110,14 @@ impl Trained {
     }
 }
 
+/// The checkpoint in a file, if training of this crate wrote it.
+fn of_training(file: &Path) -> Option<Checkpoint> {
+    let checkpoint = Checkpoint::load(file).ok()?;
+    let metadata = &checkpoint.metadata;
+    let is_ours = metadata.get("architecture").is_some_and(|it| it == DecoderConfig::NAME);
+    (is_ours && metadata.contains_key("about")).then_some(checkpoint)
+}
+
 /// What the checkpoint of a run at `path` says of itself, and which weights it has of those that are `wanted`; none of a model
 /// from elsewhere.
 ///
@@ -119,8 +125,7 @@ impl Trained {
 /// One line on a checkpoint that contradicts itself.
 pub(crate) fn about_at(path: &Path, wanted: Weights) -> Result<Option<(About, &'static str)>> {
     let file = run::model_file(path);
-    let ours = Checkpoint::load(&file).ok().filter(|it| it.metadata.contains_key("about"));
-    let Some(checkpoint) = ours else { return Ok(None) };
+    let Some(checkpoint) = of_training(&file) else { return Ok(None) };
     let ema = format!("{}.", Weights::Ema.name());
     let has_ema = checkpoint.tensors.keys().any(|it| it.starts_with(&ema));
     let weights = if has_ema { wanted } else { Weights::Raw };

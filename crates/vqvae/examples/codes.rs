@@ -134,7 +134,8 @@ fn lookup(args: &Args, threads: usize) -> Result<()> {
             let _codes = quantiser.nearest(&xs);
         }
     });
-    print("lookup", "ours", Precision::F32, BATCH as usize, threads, 20. * BATCH as f64 / seconds);
+    let rate = 20. * BATCH as f64 / seconds;
+    print("lookup", "chainrule", Precision::F32, BATCH as usize, threads, rate);
     Ok(())
 }
 

@@ -68,7 +68,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<()> {
         audit::causality(&texts, &context, positions, seed),
         audit::sums_to_one(&texts, &context, seed),
         sessions_agree(&texts, seed),
-        fused_agrees(&texts, weights, seed)?,
+        fused_agrees(&texts, weights, args.model.threads(), seed)?,
         audit::steppers_agree(&texts, &exact, &context, seed),
         audit::batch_invariance(&exact, &context, seed),
         audit::codec_round_trip(&exact, &context, seed)?,
@@ -96,8 +96,8 @@ fn sessions_agree(texts: &Texts<'_>, seed: u64) -> Law {
 
 /// So does the fused engine, up to what it rounds: nothing where a matrix has singles, keys and values to halves else, and
 /// activations to eight bits where weights are blocks of integers.
-fn fused_agrees(texts: &Texts<'_>, weights: &Weights, seed: u64) -> Result<Law> {
-    let options = FusedOptions { context: Some(texts.tokens), ..FusedOptions::detect()? };
+fn fused_agrees(texts: &Texts<'_>, weights: &Weights, threads: usize, seed: u64) -> Result<Law> {
+    let options = FusedOptions { threads, context: Some(texts.tokens), ..FusedOptions::detect()? };
     let engine = FusedEngine::new(texts.model.config(), weights, options)?;
     let (limit, what) = match rounding(weights) {
         Rounding::Singles => (1e-4, "nothing"),
@@ -156,7 +156,7 @@ impl Distance {
             let centred = |xs: &Tensor| xs - xs.mean_dim([-1i64].as_slice(), true, Kind::Float);
             let square = |xs: &Tensor| xs.square().sum(Kind::Double).double_value(&[]);
             let difference = (&found - &wanted).abs().max().double_value(&[]);
-            greatest = if difference.is_nan() { f64::NAN } else { greatest.max(difference) };
+            greatest = greater(greatest, difference);
             squares[0] += square(&centred(&(found - &wanted)));
             squares[1] += square(&centred(&wanted));
         };
@@ -181,6 +181,11 @@ impl Distance {
     }
 }
 
+/// The greater of two, and no number where one of them is none, which `f64::max` would forget.
+fn greater(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
 #[cfg(test)]
 mod tests {
     use core_layers::encoded::Encoded;
@@ -192,6 +197,18 @@ mod tests {
         model::tests::{families, random},
         weights::quantise,
     };
+
+    #[test]
+    fn a_difference_that_is_no_number_is_not_forgotten() {
+        let of = |differences: [f64; 3]| differences.into_iter().fold(0., greater);
+        assert_eq!(of([1., 3., 2.]), 3.);
+        for at in 0..3 {
+            let mut differences = [1., 3., 2.];
+            differences[at] = f64::NAN;
+            let law = Law { name: "", figure: of(differences), limit: 9., detail: String::new() };
+            assert!(!law.holds(), "{at}");
+        }
+    }
 
     #[test]
     fn sessions_of_every_family_agree_and_a_lost_position_is_seen() {
@@ -208,13 +225,13 @@ mod tests {
             let (_vs, model) = random(&config);
             let texts = Texts { model: &model, tokens: 16 };
             let mut weights = model.weights();
-            let law = fused_agrees(&texts, &weights, 1)?;
+            let law = fused_agrees(&texts, &weights, 1, 1)?;
             assert!(law.holds() && law.figure > 0. && law.limit == 1e-4, "{family}: {law:?}");
             let name = "layers.1.attention.key.weight";
             let changed = weights.of(name).to_f32().iter().map(|it| 1.1 * it).collect::<Vec<_>>();
             let (rows, columns) = (weights.of(name).rows(), weights.of(name).columns());
             weights.0.insert(name.into(), Encoded::from_f32(rows, columns, &changed));
-            let law = fused_agrees(&texts, &weights, 1)?;
+            let law = fused_agrees(&texts, &weights, 1, 1)?;
             assert!(!law.holds(), "{family}: {law:?}");
         }
         Ok(())
@@ -226,7 +243,7 @@ mod tests {
         let (_vs, model) = random(&config);
         let weights = quantise(&model.weights(), Encoding::Int8)?;
         let model = Decoder::load(&config, &weights, Device::Cpu)?; // decoded
-        let law = fused_agrees(&Texts { model: &model, tokens: 16 }, &weights, 1)?;
+        let law = fused_agrees(&Texts { model: &model, tokens: 16 }, &weights, 2, 1)?;
         assert!(law.holds() && law.figure > 1e-4 && law.limit == 1e-1, "{law:?}");
         Ok(())
     }

@@ -15,13 +15,15 @@ use core_layers::{
 use serde_json::json;
 use tch::Device;
 
-use super::{engine::EngineArgs, print_json};
+use super::{
+    engine::{self, EngineArgs},
+    print_json,
+};
 use crate::{
     config::DecoderConfig,
     data::{self, DataConfig},
     evaluate::{self, Documents, Engine, Predictor, Score},
     formats,
-    sample::{self, EngineChoice},
     text::Tokenizer,
     trained::{self, About, Trained},
 };
@@ -167,10 +169,9 @@ impl EvaluateArgs {
             None => (None, "delivered"),
         };
         let most = delivered.config.context as usize;
-        let held = self.window(most)?.0.max(2);
-        let held = (choice == EngineChoice::Fused).then_some(held);
-        let engine = sample::engine(&delivered, choice, self.model.threads(), held)?;
-        let predictor = Box::new(Engine { engine, start: delivered.config.start });
+        let held = self.window(most)?.0;
+        let (engine, threads) = engine::open(choice, &delivered, self.model.threads(), held)?;
+        let predictor = Box::new(Engine { engine, start: delivered.config.start, threads });
         let (name, tokenizer) = (delivered.name, delivered.tokenizer);
         Ok(Measured { name, tokenizer, about, weights, most, predictor })
     }

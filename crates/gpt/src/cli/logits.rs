@@ -14,12 +14,11 @@ use core_layers::{
 };
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::engine::EngineArgs;
+use super::engine::{self, EngineArgs};
 use crate::{
     config::DecoderConfig,
     formats::{self, Delivered},
     model::Decoder,
-    sample::{self, EngineChoice},
 };
 
 /// Flags of `logits`.
@@ -74,8 +73,7 @@ impl LogitsArgs {
     /// What computes the logits of texts of `time` tokens.
     fn of<'m>(&self, delivered: &'m Delivered, time: usize, device: Device) -> Result<Logits<'m>> {
         if let Some(choice) = self.engine.other(&self.model)? {
-            let held = (choice == EngineChoice::Fused).then_some(time.max(2));
-            let engine = sample::engine(delivered, choice, self.model.threads(), held)?;
+            let (engine, _) = engine::open(choice, delivered, self.model.threads(), time)?;
             return Ok(Box::new(move |tokens, listener| {
                 let (mut session, mut logits) = (engine.session(1), Vec::new());
                 tokens.chunks(CHUNK).try_for_each(|part| {

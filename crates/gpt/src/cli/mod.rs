@@ -74,8 +74,7 @@ pub enum Command {
 /// # Errors
 /// Whatever kept the command from finishing, in one line.
 pub fn run(command: Option<Command>) -> Result<()> {
-    // a wrong CHAINRULE_SIMD is said before anything is done
-    core_layers::kernels::exact::Variant::detect()?;
+    core_layers::kernels::check_settings()?;
     match command {
         Some(Command::Train(args)) => train::run(&args),
         Some(Command::Evaluate(args)) => evaluate::run(&args),

@@ -105,7 +105,6 @@ impl TrainArgs {
     /// What it starts from, and its model in `run` where it is one that has learnt before.
     fn origin(&self, run: &mut Run) -> Result<Origin> {
         let Some(path) = &self.from else { return Ok(Origin::default()) };
-        training::ensure_opens(path, DecoderConfig::NAME)?;
         let from = formats::open(path, Weights::Ema)?;
         from.ensure_text()?;
         let given = self.start.assigned("model.").filter(|it| !it.starts_with("model.dropout="));

@@ -10,12 +10,13 @@ use clap::{Args, ValueEnum as _};
 use core_layers::{
     ConfigError,
     checkpoint::Weights,
-    device::{physical_cores, set_threads},
+    device::{DeviceChoice, physical_cores, set_threads},
 };
+use tch::Device;
 
 use crate::{
     formats::{self, Delivered},
-    sample::{self, Decode, Draft, EngineChoice, GenerationConfig, Writer},
+    sample::{self, Decode, Draft, EngineChoice, EngineOptions, GenerationConfig, Writer},
     text::Tokenizer,
 };
 
@@ -30,6 +31,9 @@ pub(super) struct VoiceArgs {
     /// What computes.
     #[arg(long, value_enum, default_value_t = EngineChoice::Fused)]
     engine: EngineChoice,
+    /// Where libtorch computes; the other engines are the CPU's.
+    #[arg(long, default_value_t = DeviceChoice::Cpu)]
+    device: DeviceChoice,
     /// Threads; 0 takes the physical cores.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -74,10 +78,17 @@ impl VoiceArgs {
         if self.threads == 0 { physical_cores() } else { self.threads }
     }
 
+    fn device(&self) -> Result<Device> {
+        let heeds = self.engine == EngineChoice::Torch || self.device == DeviceChoice::Cpu;
+        ConfigError::ensure(heeds, "--device", self.device, "left out without --engine torch")?;
+        Ok(self.device.open()?)
+    }
+
     fn open(&self, path: &Path, context: Option<usize>) -> Result<Opened> {
         let delivered = formats::open(path, self.weights)?;
         delivered.ensure_text()?;
-        let engine = sample::engine(&delivered, self.engine, self.threads(), context)?;
+        let options = EngineOptions { threads: self.threads(), device: self.device()?, context };
+        let engine = sample::engine(&delivered, self.engine, options)?;
         Ok((delivered, engine))
     }
 }

@@ -14,8 +14,8 @@ pub use windows::{Window, windows};
 
 use crate::{data::Tokens, text::Tokenizer};
 
-/// Texts as tokens, read where they are wanted.
-pub trait Documents {
+/// Texts as tokens, read where they are wanted, by any thread.
+pub trait Documents: Sync {
     /// Tokens of each.
     fn lengths(&self) -> Vec<usize>;
 
@@ -82,7 +82,7 @@ impl Score {
     }
 }
 
-/// Windows side by side, the numbers of a pass.
+/// Predictions of windows side by side, at the most but for [`Predictor::lanes`].
 const PREDICTIONS: usize = 4096;
 
 /// Scores windows over documents; every token of a window that counts counts once. `tick` hears of the tokens passed.
@@ -95,7 +95,7 @@ pub fn score(
 ) -> Score {
     let (mut nats, mut tokens, mut bytes) = (Vec::new(), Vec::new(), 0);
     let longest = windows.iter().map(|it| it.to - it.start).max().unwrap_or(1);
-    for windows in windows.chunks((PREDICTIONS / longest).max(1)) {
+    for windows in windows.chunks((PREDICTIONS / longest).max(predictor.lanes())) {
         nats.extend(predictor.nats(documents, windows));
         for it in windows {
             let read = documents.read(it.document, it.from..it.to);

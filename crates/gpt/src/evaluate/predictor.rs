@@ -1,4 +1,6 @@
-//! What scores texts: the decoder in libtorch operations, windows side by side, or an engine, one after the other.
+//! What scores texts: the decoder in libtorch operations, windows side by side, or an engine, one after the other on each thread.
+
+use std::{panic::resume_unwind, thread};
 
 use super::{Batch, Documents, Window};
 use crate::{
@@ -10,6 +12,11 @@ use crate::{
 pub trait Predictor {
     /// Nats of the predictions that count, in each window.
     fn nats(&self, documents: &dyn Documents, windows: &[Window]) -> Vec<f64>;
+
+    /// Windows that it is to be given at once, however long they are.
+    fn lanes(&self) -> usize {
+        1
+    }
 }
 
 impl Predictor for Decoder {
@@ -26,9 +33,11 @@ const CHUNK: usize = 64;
 #[expect(missing_debug_implementations, reason = "an engine shows nothing")]
 pub struct Engine {
     /// What computes.
-    pub engine: Box<dyn Decode>,
+    pub engine: Box<dyn Decode + Sync>,
     /// The token before the first of a text.
     pub start: u32,
+    /// Threads that windows are spread over, each with a session of its own.
+    pub threads: usize,
 }
 
 impl Engine {
@@ -48,19 +57,40 @@ impl Engine {
         }
         nats
     }
+
+    fn nats_of_window(
+        &self,
+        session: &mut dyn Session,
+        documents: &dyn Documents,
+        it: &Window,
+    ) -> f64 {
+        let tokens = match it.start.checked_sub(1) {
+            Some(before) => documents.read(it.document, before..it.to),
+            None => [vec![self.start], documents.read(it.document, 0..it.to)].concat(),
+        };
+        self.read(session, &tokens, it.from - it.start)
+    }
 }
 
 impl Predictor for Engine {
     fn nats(&self, documents: &dyn Documents, windows: &[Window]) -> Vec<f64> {
-        let mut session = self.engine.session(1);
-        let nats = |it: &Window| {
-            let tokens = match it.start.checked_sub(1) {
-                Some(before) => documents.read(it.document, before..it.to),
-                None => [vec![self.start], documents.read(it.document, 0..it.to)].concat(),
-            };
-            self.read(&mut *session, &tokens, it.from - it.start)
+        let of_thread = |windows: &[Window]| -> Vec<f64> {
+            let mut session = self.engine.session(1);
+            windows.iter().map(|it| self.nats_of_window(&mut *session, documents, it)).collect()
         };
-        windows.iter().map(nats).collect()
+        if self.threads == 1 {
+            return of_thread(windows); // and keep the threads of the engine itself
+        }
+        thread::scope(|scope| {
+            let parts = windows.chunks(windows.len().div_ceil(self.threads).max(1));
+            let threads: Vec<_> = parts.map(|it| scope.spawn(move || of_thread(it))).collect();
+            let joined = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            joined.flat_map(|it| it.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
+    }
+
+    fn lanes(&self) -> usize {
+        self.threads
     }
 }
 

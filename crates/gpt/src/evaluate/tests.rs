@@ -76,7 +76,7 @@ fn an_engine_scores_texts_as_the_decoder_does() -> Result<()> {
     let decoder = decoder()?;
     let weights = decoder.weights();
     let options = FusedOptions { context: Some(8), ..FusedOptions::detect()? };
-    let engines: [Box<dyn Decode>; 2] = [
+    let engines: [Box<dyn Decode + Sync>; 2] = [
         Box::new(FusedEngine::new(&tiny(), &weights, options)?),
         Box::new(ExactEngine::new(&tiny(), &weights)?),
     ];
@@ -84,7 +84,12 @@ fn an_engine_scores_texts_as_the_decoder_does() -> Result<()> {
     let windows = windows(&texts.lengths(), 8, 3);
     let wanted = decoder.nats(&texts, &windows);
     for engine in engines {
-        let found = Engine { engine, start: 10 }.nats(&texts, &windows);
+        let mut engine = Engine { engine, start: 10, threads: 1 };
+        let found = engine.nats(&texts, &windows);
+        for threads in [2, 5, 100] {
+            engine.threads = threads;
+            assert_eq!(engine.nats(&texts, &windows), found, "{threads} threads");
+        }
         for ((found, wanted), window) in found.iter().zip(&wanted).zip(&windows) {
             assert!((found - wanted).abs() < 1e-4, "{window:?}: {found}, not {wanted}");
         }

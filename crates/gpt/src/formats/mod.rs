@@ -16,7 +16,10 @@ mod safetensors;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use core_layers::run;
+use core_layers::{
+    checkpoint, run,
+    training::{self, Architecture as _},
+};
 
 use crate::{config::DecoderConfig, text::Tokenizer, weights::Weights};
 
@@ -66,8 +69,13 @@ fn ensure_fits(tokenizer: &Tokenizer, config: &DecoderConfig) -> Result<()> {
 /// among those of a checkpoint of training.
 ///
 /// # Errors
-/// One line on what cannot be read, or is none of these.
-pub fn open(path: &Path, weights: core_layers::checkpoint::Weights) -> Result<Delivered> {
+/// One line on what cannot be read, or is none of these; of a model of another crate, with the command that opens it.
+pub fn open(path: &Path, weights: checkpoint::Weights) -> Result<Delivered> {
+    let of_another = || training::ensure_opens(path, DecoderConfig::NAME).err();
+    map(path, weights).map_err(|error| of_another().unwrap_or(error))
+}
+
+fn map(path: &Path, weights: checkpoint::Weights) -> Result<Delivered> {
     if path.is_dir() {
         let checkpoint = run::model_file(path);
         if huggingface::is_folder(path) {

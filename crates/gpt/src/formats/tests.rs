@@ -16,7 +16,7 @@ pub(crate) fn path(name: &str) -> PathBuf {
 
 /// The model of a fixture.
 pub(crate) fn fixture(name: &str) -> Delivered {
-    open(&path(name), core_layers::checkpoint::Weights::Ema).unwrap()
+    open(&path(name), checkpoint::Weights::Ema).unwrap()
 }
 
 /// Greatest difference between a model's logits and those that stand in a folder.
@@ -53,14 +53,12 @@ fn logits_of_gguf_files_are_those_of_the_values_that_ggml_decodes() {
 #[test]
 fn a_folder_with_neither_model_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let line =
-        format!("{:#}", open(folder.path(), core_layers::checkpoint::Weights::Ema).unwrap_err());
+    let line = format!("{:#}", open(folder.path(), checkpoint::Weights::Ema).unwrap_err());
     assert!(
         line.ends_with(": holds no model.safetensors: neither a run nor a Hugging Face folder"),
         "{line}"
     );
-    let line =
-        format!("{:#}", open(&path("no/such"), core_layers::checkpoint::Weights::Ema).unwrap_err());
+    let line = format!("{:#}", open(&path("no/such"), checkpoint::Weights::Ema).unwrap_err());
     assert!(line.ends_with("no/such: cannot be read: no such file or folder"), "{line}");
 }
 

@@ -52,6 +52,27 @@ impl Block {
         let made = self.feed_forward.forward(&normed);
         Stream { xs, made: Some(dropped(made, self.dropout, train)) }
     }
+
+    /// Its weights, as a kernel of a whole layer reads them.
+    pub(super) fn as_step(&self) -> Layer<'_> {
+        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
+        Layer {
+            attention_norm: &self.attention_norm,
+            query: attention.query.as_map(),
+            key: attention.key.as_map(),
+            value: attention.value.as_map(),
+            output: attention.output.as_map(),
+            feed_forward_norm: &self.feed_forward_norm,
+            up: feed_forward.up.as_map(),
+            activation: match (&feed_forward.gate, feed_forward.kind) {
+                (Some(gate), _) => Activation::SwiGlu { gate: gate.as_map() },
+                (None, FeedForward::Gelu) => Activation::Gelu,
+                (None, _) => Activation::GeluTanh,
+            },
+            down: feed_forward.down.as_map(),
+            heads: attention.heads,
+        }
+    }
 }
 
 /// What runs on beside the layers: `[B, T, D]`, and what the last layer made, which the next norm adds in its own pass.
@@ -71,29 +92,6 @@ impl Stream {
         match &self.made {
             Some(made) => norm.add(&self.xs, made),
             None => (self.xs.shallow_clone(), norm.forward(&self.xs)),
-        }
-    }
-}
-
-impl Block {
-    /// Its weights, as a kernel of a whole layer reads them.
-    pub(super) fn as_step(&self) -> Layer<'_> {
-        let (attention, feed_forward) = (&self.attention, &self.feed_forward);
-        Layer {
-            attention_norm: &self.attention_norm,
-            query: attention.query.as_map(),
-            key: attention.key.as_map(),
-            value: attention.value.as_map(),
-            output: attention.output.as_map(),
-            feed_forward_norm: &self.feed_forward_norm,
-            up: feed_forward.up.as_map(),
-            activation: match (&feed_forward.gate, feed_forward.kind) {
-                (Some(gate), _) => Activation::SwiGlu { gate: gate.as_map() },
-                (None, FeedForward::Gelu) => Activation::Gelu,
-                (None, _) => Activation::GeluTanh,
-            },
-            down: feed_forward.down.as_map(),
-            heads: attention.heads,
         }
     }
 }

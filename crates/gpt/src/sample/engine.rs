@@ -19,19 +19,28 @@ pub enum EngineChoice {
     Exact,
 }
 
-/// An engine of what was delivered, whose texts hold `context` tokens, or as many as the model sees.
-///
-/// `threads` are the fused engine's; libtorch has its own.
+/// How an engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Of the fused engine; libtorch has its own.
+    pub threads: usize,
+    /// Of libtorch; the other engines are the CPU's.
+    pub device: Device,
+    /// Tokens that a text can hold, or as many as the model sees.
+    pub context: Option<usize>,
+}
+
+/// An engine of what was delivered.
 ///
 /// # Errors
 /// One line on weights that do not fit, or on what the engine cannot do.
 pub fn engine(
     delivered: &Delivered,
     choice: EngineChoice,
-    threads: usize,
-    context: Option<usize>,
+    options: EngineOptions,
 ) -> Result<Box<dyn Decode>> {
     let Delivered { config, weights, .. } = delivered;
+    let EngineOptions { threads, device, context } = options;
     let most = config.context as usize;
     let rule = format!("2 to the model's {most}");
     let fits = context.is_none_or(|it| (2..=most).contains(&it));
@@ -42,7 +51,7 @@ pub fn engine(
             Box::new(FusedEngine::new(config, weights, options)?)
         }
         EngineChoice::Torch => {
-            let model = Decoder::load(config, weights, Device::Cpu)?;
+            let model = Decoder::load(config, weights, device)?;
             Box::new(TorchEngine::new(model, context.unwrap_or(most)))
         }
         EngineChoice::Exact => {

@@ -29,7 +29,7 @@ mod torch;
 
 pub use config::{GenerationConfig, LogitBias};
 pub use distribution::Distribution;
-pub use engine::{EngineChoice, engine};
+pub use engine::{EngineChoice, EngineOptions, engine};
 pub use exact::ExactEngine;
 pub use explain::{Explanation, Stage};
 pub use filters::Filters;

@@ -190,7 +190,8 @@ impl TorchSession<'_> {
             Tensor::from_slice(&spans).view([count, 2]).to_device(device)
         };
         let place = Place {
-            spans: (read == 1 && device.is_cuda()).then(|| [None, attention.band(1)].map(spans)),
+            spans: (read == 1 && step::is_there(device))
+                .then(|| [None, attention.band(1)].map(spans)),
             rows: index(rows, device),
             are_all: rows.iter().copied().eq(0..self.rows()),
             first_row: rows[0] as i64,

@@ -49,7 +49,7 @@ impl<'m> CachedEngine<'m> {
     pub fn new(model: &'m Model, device: Device) -> Result<Self, ConfigError> {
         let Estimator::Convolutional(convolutional) = model.estimator() else {
             return Err(ConfigError::new(
-                "sampler",
+                "--sampler",
                 "cached",
                 format!("plain or exact for {}", model.config().kind()),
             ));

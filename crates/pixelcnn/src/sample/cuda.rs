@@ -39,8 +39,8 @@ impl<'m> CudaEngine<'m> {
     ///
     /// # Errors
     /// [`ConfigError`] where no kernels run there, or for a model that is not convolutional or has attention.
-    pub fn serves(model: &Model, device: Device) -> Result<&ConvolutionalModel, ConfigError> {
-        let refused = |rule: String| ConfigError::new("sampler", "cuda", rule);
+    fn serves(model: &Model, device: Device) -> Result<&ConvolutionalModel, ConfigError> {
+        let refused = |rule: String| ConfigError::new("--sampler", "cuda", rule);
         if !kernel::is_there(device) {
             return Err(refused("exact, cached or plain where no CUDA kernels run".into()));
         }
@@ -61,7 +61,7 @@ impl<'m> CudaEngine<'m> {
         let convolutional = Self::serves(model, device)?;
         let steps = convolutional.program();
         let program = Program::new(&describe(convolutional, &steps), kind, device)
-            .map_err(|error| ConfigError::new("sampler", "cuda", format!("another: {error}")))?;
+            .map_err(|error| ConfigError::new("--sampler", "cuda", format!("another: {error}")))?;
         let (layout, position) = (model.layout(), steps.position);
         Ok(Self { layout, model: convolutional, position, device, program })
     }

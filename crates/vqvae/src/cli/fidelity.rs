@@ -188,7 +188,8 @@ fn draw(
         count * trained.autoencoder.model.config().codes() as usize,
         args.quiet,
     );
-    let drawing = Drawing { device, threads: args.model.threads(), ..Drawing::default() };
+    let (threads, precision) = (args.model.threads(), args.model.precision);
+    let drawing = Drawing { sampler: None, device, threads, precision };
     let draws = Draws { config: args.config, seed: args.seed, known: 0 };
     let request = Request { count, labels: Some(labels.clone()), given: None };
     let codes = draw_codes(trained, &request, &drawing, draws, &|n| ticker.tick(n))?;

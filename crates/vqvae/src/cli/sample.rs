@@ -51,7 +51,6 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
     ConfigError::ensure(share, "--keep", args.keep, "above 0 and at most 1")?;
     let (trained, device) = load_with_priors(&args.model)?;
     let (labels, columns) = labels(draw, &trained)?;
-    let threads = args.model.threads();
     let images = match labels {
         Some(labels) if args.keep < 1. => {
             // an image in every 1 / keep is shown
@@ -60,7 +59,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
             let tried: Vec<u32> =
                 labels.iter().flat_map(|&label| std::iter::repeat_n(label, each)).collect();
             let request = Request { count: tried.len(), labels: Some(tried.clone()), given: None };
-            let images = pictures(draw, &trained, &request, device, threads)?;
+            let images = pictures(draw, &trained, &request, device, &args.model)?;
             reject(&rejector, images, &tried, &labels, device)
         }
         labels => {
@@ -75,7 +74,7 @@ pub(super) fn run(args: &SampleArgs) -> Result<()> {
                 &trained,
                 &Request { count: draw.count, labels, given: None },
                 device,
-                threads,
+                &args.model,
             )?
         }
     };
@@ -123,12 +122,13 @@ fn pictures(
     trained: &TrainedPipeline,
     request: &Request<'_>,
     device: Device,
-    threads: usize,
+    model: &ModelArgs,
 ) -> Result<Array4<u16>> {
     let draws = Draws { config: draw.config, seed: draw.seed, known: 0 };
     let total = request.count * trained.autoencoder.model.config().codes() as usize;
     let ticker = Ticker::new("draw", total, draw.quiet);
-    let drawing = Drawing { sampler: draw.sampler, device, threads, ..Drawing::default() };
+    let (threads, precision) = (model.threads(), model.precision);
+    let drawing = Drawing { sampler: draw.sampler, device, threads, precision };
     let codes = draw_codes(trained, request, &drawing, draws, &|count| ticker.tick(count))?;
     Ok(decode(trained, &codes))
 }
@@ -160,7 +160,7 @@ pub(super) fn complete(args: &CompleteArgs) -> Result<()> {
     let shape = [config.height, config.width, config.colours].map(|size| size as usize);
     let given = args.given.read(shape, config.levels as u32)?;
     let image = Images::new(given, None);
-    let completed = endings(&trained, &image, args.rows, &args.draw, device, args.model.threads())?;
+    let completed = endings(&trained, &image, args.rows, &args.draw, device, &args.model)?;
     let mut known = image.levels.clone();
     known.slice_mut(s![.., args.rows.., .., ..]).fill((config.levels / 2) as u16);
     let shown = concatenate(Axis(0), &[known.view(), completed.view()])?;
@@ -176,7 +176,7 @@ fn endings(
     rows: usize,
     draw: &DrawArgs,
     device: Device,
-    threads: usize,
+    model: &ModelArgs,
 ) -> Result<Array4<u16>> {
     let mut visible = image.clone();
     let height = image.levels.len_of(Axis(1));
@@ -191,7 +191,7 @@ fn endings(
     };
     let given = Some(Given { codes: &codes, rows });
     let mut completed =
-        pictures(draw, trained, &Request { count: draw.count, labels, given }, device, threads)?;
+        pictures(draw, trained, &Request { count: draw.count, labels, given }, device, model)?;
     for mut one in completed.outer_iter_mut() {
         one.slice_mut(s![..rows, .., ..]).assign(&image.levels.slice(s![0, ..rows, .., ..]));
     }

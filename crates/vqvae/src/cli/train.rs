@@ -116,10 +116,7 @@ impl TrainArgs {
         let TrainConfig { seed, device, threads, .. } = pipeline.train.clone();
         pipeline.prior_train = TrainConfig { seed, device, threads, ..pipeline.prior_train };
         if self.start.resume.is_some() {
-            ensure!(
-                pipeline.model == base.model && pipeline.data == base.data,
-                "a resumed run keeps its model and data"
-            );
+            self.start.ensure_kept(&base, &pipeline, &["model", "data"])?;
             let has_codes = self.start.resume.iter().any(|path| path.join(CODES).exists());
             ensure!(
                 !has_codes || pipeline.train == base.train,

@@ -85,12 +85,13 @@ pub(super) struct Drawing<'t> {
 }
 
 impl<'t> Drawing<'t> {
-    fn cuda(&self, samples: usize) -> Result<CudaEngine<'t>> {
+    fn kernels(&self, asked: Option<Sampler>, samples: usize) -> Result<Option<CudaEngine<'t>>> {
         let kind = match self.args.precision {
             Precision::F32 => Kind::Float,
             Precision::Bf16 => Kind::BFloat16,
         };
-        CudaEngine::new(&self.trained.model, samples, kind, self.device)
+        let new = || CudaEngine::new(&self.trained.model, samples, kind, self.device);
+        Sampler::kernels(asked, self.device, new)
     }
 }
 
@@ -223,6 +224,13 @@ impl DrawArgs {
         let tick = |count: usize| ticker.tick(count);
         let (model, samples, threads) = (&on.trained.model, symbols.ncols(), on.args.threads());
         let xs = symbols.view_mut();
+        if let Some(engine) = on.kernels(self.sampler, samples)? {
+            let mut tick = |column: &[u32]| {
+                tick(column.len());
+                ControlFlow::Continue(())
+            };
+            return engine.draw(context, xs, draws, &mut tick);
+        }
         match self.sampler.unwrap_or_else(|| Sampler::usual(on.device)) {
             Sampler::Exact => {
                 draw_in_parallel(
@@ -244,13 +252,7 @@ impl DrawArgs {
                     &tick,
                 );
             }
-            Sampler::Cuda => {
-                let mut tick = |column: &[u32]| {
-                    tick(column.len());
-                    ControlFlow::Continue(())
-                };
-                on.cuda(samples)?.draw(context, xs, draws, &mut tick)?;
-            }
+            Sampler::Cuda => unreachable!("it has drawn, or was refused"),
             Sampler::Cached => {
                 let engine = CachedEngine::new(model, samples, on.device);
                 let _autocast = on.args.precision.autocast(on.device);
@@ -307,15 +309,17 @@ impl DrawArgs {
                 &mut each,
             );
         };
+        let kernels = on.kernels(self.sampler, samples)?;
         let sampler = self.sampler.unwrap_or_else(|| Sampler::usual(on.device));
-        let full = matches!(sampler, Sampler::Cached | Sampler::Plain);
+        let full = kernels.is_none() && matches!(sampler, Sampler::Cached | Sampler::Plain);
         let _autocast = full.then(|| on.args.precision.autocast(on.device));
-        match sampler {
-            Sampler::Exact => go(&ExactEngine::new(model, samples)?),
-            Sampler::Fast => go(&FastEngine::new(model, samples)?),
-            Sampler::Cuda => on.cuda(samples)?.draw(context, xs.view_mut(), draws, &mut each)?,
-            Sampler::Cached => go(&CachedEngine::new(model, samples, on.device)),
-            Sampler::Plain => go(&Plain::new(&Clips { model, samples }, on.device)),
+        match (kernels, sampler) {
+            (Some(engine), _) => engine.draw(context, xs.view_mut(), draws, &mut each)?,
+            (None, Sampler::Exact) => go(&ExactEngine::new(model, samples)?),
+            (None, Sampler::Fast) => go(&FastEngine::new(model, samples)?),
+            (None, Sampler::Cached) => go(&CachedEngine::new(model, samples, on.device)),
+            (None, Sampler::Plain) => go(&Plain::new(&Clips { model, samples }, on.device)),
+            (None, Sampler::Cuda) => unreachable!("it is there, or was refused"),
         }
         match failure {
             Some(error) => Err(anyhow!(

@@ -32,18 +32,13 @@ pub struct CudaEngine<'m> {
 }
 
 impl<'m> CudaEngine<'m> {
-    /// Whether kernels run on `device`.
-    pub fn is_there(device: Device) -> bool {
-        kernel::is_there(device)
-    }
-
     /// The engine of `model`, whose weights are on `device` and are rounded to `kind`, for clips of `samples`.
     ///
     /// # Errors
     /// [`ConfigError`] where no kernels run on the device; else where they cannot step the model.
     pub fn new(model: &'m WaveNet, samples: usize, kind: Kind, device: Device) -> Result<Self> {
         let rule = "exact, fast, cached or plain where no CUDA kernels run";
-        ConfigError::ensure(Self::is_there(device), "--sampler", "cuda", rule)?;
+        ConfigError::ensure(kernel::is_there(device), "--sampler", "cuda", rule)?;
         let layout = Layout::uniform(samples, model.config().levels as u32);
         let network = Network::new(&weights(model), kind, device)?;
         Ok(Self { layout, model, device, network })

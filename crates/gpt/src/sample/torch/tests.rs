@@ -1,4 +1,7 @@
-use core_layers::random::uniform_at;
+use core_layers::{
+    kernels::emulated::{Order, emulated},
+    random::uniform_at,
+};
 use tch::nn;
 
 use super::*;
@@ -69,6 +72,27 @@ fn rows_of_unequal_length_are_as_if_alone() {
         }
         session.step(&[], &[], &mut logits);
         assert!(logits.is_empty());
+    }
+}
+
+#[test]
+fn steps_in_kernels_give_the_full_pass_for_rows_of_unequal_length() {
+    for (family, config) in families() {
+        let (_vs, model, text) = model_and_text(&config);
+        let texts = [&text[..], &text[5..]];
+        let wanted = texts.map(|text| full(&model, text));
+        emulated(Order::Shuffled, || {
+            assert!(step::is_there(model.device()));
+            let engine = TorchEngine::new(&model, 16);
+            let (mut session, mut logits) = (engine.session(2), Vec::new());
+            session.feed(0, &texts[0][..9], 0, &mut logits);
+            session.feed(1, &texts[1][..2], 0, &mut logits);
+            for at in 0..3 {
+                session.step(&[1, 0], &[texts[1][2 + at], texts[0][9 + at]], &mut logits);
+                let wanted = [&wanted[1][2 + at][..], &wanted[0][9 + at]].concat();
+                ensure_near(&logits, &wanted, &format!("{family}, step {at}"));
+            }
+        });
     }
 }
 

@@ -91,12 +91,15 @@ fn what_kernels_cannot_step_is_refused_in_one_line() {
             let refused = CudaEngine::new(&model, Kind::Float, device).err();
             assert_eq!(refused.is_some(), is_refused(name), "{name}: {refused:?}");
             let line = refused.map(|it| it.to_string()).unwrap_or_default();
-            assert!(line.is_empty() || line.starts_with("sampler is cuda, but must be "), "{line}");
+            assert!(
+                line.is_empty() || line.starts_with("--sampler is cuda, but must be "),
+                "{line}"
+            );
         }
     });
     let (_, config, _) = configs().swap_remove(0);
     let (_vs, model) = network(&config);
     let line = CudaEngine::new(&model, Kind::Float, Device::Cpu).unwrap_err().to_string();
-    let wanted = "sampler is cuda, but must be exact, cached or plain where no CUDA kernels run";
+    let wanted = "--sampler is cuda, but must be exact, cached or plain where no CUDA kernels run";
     assert_eq!(line, wanted);
 }
