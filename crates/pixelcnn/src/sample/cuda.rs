@@ -56,7 +56,7 @@ impl<'m> CudaEngine<'m> {
     /// The engine of `model`, whose weights are on `device` and are rounded to `kind`.
     ///
     /// # Errors
-    /// As [`Self::serves`], or for a model too large for the kernel.
+    /// As `serves`, or for a model too large for the kernel.
     pub fn new(model: &'m Model, kind: Kind, device: Device) -> Result<Self, ConfigError> {
         let convolutional = Self::serves(model, device)?;
         let steps = convolutional.program();
