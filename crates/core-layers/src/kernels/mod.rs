@@ -1,5 +1,8 @@
 //! Native code behind safe functions: libtorch's own C++ where tch does not reach it, and the exact engine.
 //!
+//! Each kernel's page says its formula, shapes, bytes and operations; what it reaches of the roofline stands in
+//! `docs/benchmarks.md`, "Kernels".
+//!
 //! This is one of the three modules with `unsafe`; each block says why it is sound.
 
 pub mod bf16;

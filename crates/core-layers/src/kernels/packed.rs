@@ -76,6 +76,11 @@ impl PackedMatrix {
         })
     }
 
+    /// Whether a kernel multiplies `xs` by it as it is.
+    pub fn takes(&self, xs: &Tensor) -> bool {
+        cuda::of(xs.device()).is_some() && cuda::matvec::takes(self, xs)
+    }
+
     /// The product `W x`; for up to eight vectors on a GPU without decoding the matrix to memory.
     ///
     /// # Shape

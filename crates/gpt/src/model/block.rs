@@ -53,6 +53,11 @@ impl Block {
         Stream { xs, made: Some(dropped(made, self.dropout, train)) }
     }
 
+    /// Whether its weights are kept as they were delivered too, which are then multiplied one by one.
+    pub(super) fn is_packed(&self) -> bool {
+        self.attention.query.is_packed()
+    }
+
     /// Its weights, as a kernel of a whole layer reads them.
     pub(super) fn as_step(&self) -> Layer<'_> {
         let (attention, feed_forward) = (&self.attention, &self.feed_forward);

@@ -1,6 +1,11 @@
 //! A linear map.
 
-use core_layers::kernels::step::Map;
+use std::cell::OnceCell;
+
+use core_layers::{
+    encoded::Encoded,
+    kernels::{packed::PackedMatrix, step::Map},
+};
 use tch::{Tensor, nn, nn::Module};
 
 /// `y = W x + b`.
@@ -10,6 +15,7 @@ pub struct Linear {
     pub(crate) ws: Tensor,
     /// `[out]`.
     pub(crate) bs: Option<Tensor>,
+    packed: OnceCell<PackedMatrix>, // the same weights as they were delivered
 }
 
 impl Linear {
@@ -18,6 +24,7 @@ impl Linear {
         Self {
             ws: vs.var("weight", &sizes, normal(std)),
             bs: has_biases.then(|| vs.zeros("bias", &sizes[..1])),
+            packed: OnceCell::new(),
         }
     }
 
@@ -29,6 +36,17 @@ impl Linear {
     /// Its weights, as a kernel reads them.
     pub(super) fn as_map(&self) -> Map<'_> {
         Map { ws: &self.ws, bs: self.bs.as_ref() }
+    }
+
+    /// Keeps `delivered`, what its weights were decoded from, for few vectors on a GPU, where that is blocks that a kernel reads.
+    pub(super) fn pack(&self, delivered: &Encoded) {
+        if let Some(packed) = PackedMatrix::new(delivered, self.ws.device()) {
+            let _ = self.packed.set(packed);
+        }
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        self.packed.get().is_some()
     }
 
     /// Several maps of the same input as one product: `[.., sum of outs]`.
@@ -48,6 +66,12 @@ impl Module for Linear {
     /// # Shape
     /// `[.., in]` to `[.., out]`.
     fn forward(&self, xs: &Tensor) -> Tensor {
-        xs.linear(&self.ws, self.bs.as_ref())
+        match self.packed.get().filter(|it| it.takes(xs)) {
+            Some(packed) => {
+                let ys = packed.forward(xs);
+                self.bs.as_ref().map_or(ys.shallow_clone(), |bs| ys + bs)
+            }
+            None => xs.linear(&self.ws, self.bs.as_ref()),
+        }
     }
 }

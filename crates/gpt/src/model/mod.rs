@@ -247,7 +247,8 @@ impl Decoder {
         for (layer, block) in self.blocks.iter().enumerate() {
             let entered = || stream.sum();
             let step = block.as_step();
-            let made = past.as_mut().and_then(|it| it.step(layer, &step, &entered, turn.as_ref()));
+            let whole = past.as_mut().filter(|_| !block.is_packed());
+            let made = whole.and_then(|it| it.step(layer, &step, &entered, turn.as_ref()));
             if let Some(made) = made {
                 see(layer, &entered());
                 stream = Stream { xs: made, made: None };

@@ -1,14 +1,15 @@
 //! The tensors of a decoder by name, and weights copied into and out of them.
 
-use anyhow::{Context as _, Result};
-use core_layers::{encoded::Encoded, norm::Norm, training::Part as _};
+use anyhow::{Context as _, Result, ensure};
+use core_layers::{encoded::Encoded, kernels::step, norm::Norm, training::Part as _};
 use tch::{Device, Kind, Tensor, nn};
 
-use super::{Decoder, linear::Linear};
+use super::{Decoder, block::Block, linear::Linear};
 use crate::{config::DecoderConfig, weights::Weights};
 
 impl Decoder {
-    /// A decoder of delivered weights, in f32, without gradients.
+    /// A decoder of delivered weights, in f32, without gradients. On a GPU quantised matrices of layers are kept as they were
+    /// delivered as well: a step of few rows then reads those.
     ///
     /// # Errors
     /// One line on weights that do not fit the configuration.
@@ -19,6 +20,13 @@ impl Decoder {
         let model = Self::with_std(&vs.root(), config, 0.);
         vs.freeze();
         model.copy_from(weights)?;
+        if step::is_there(device) {
+            for index in 0..model.blocks.len() {
+                for (part, map) in model.maps_of(index) {
+                    map.pack(weights.of(&format!("layers.{index}.{part}.weight")));
+                }
+            }
+        }
         Ok(model)
     }
 
@@ -28,6 +36,7 @@ impl Decoder {
     /// One line on weights that do not fit the configuration.
     pub fn copy_from(&self, weights: &Weights) -> Result<()> {
         weights.ensure_fit(&self.config)?;
+        ensure!(!self.blocks.iter().any(Block::is_packed), "holds delivered blocks, which stay");
         for (name, tensor) in self.tensors() {
             let values = Tensor::from_slice(&weights.of(&name).to_f32());
             let mut to = tensor.detach(); // the same storage

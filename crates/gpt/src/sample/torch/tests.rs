@@ -1,14 +1,19 @@
 use core_layers::{
+    encoded::Encoding,
     kernels::emulated::{Order, emulated},
     random::uniform_at,
 };
 use tch::nn;
 
 use super::*;
-use crate::model::tests::{families, random};
+use crate::{
+    config::DecoderConfig,
+    model::tests::{families, random},
+    weights::quantise,
+};
 
 /// A model and a text of as many tokens as its context.
-fn model_and_text(config: &crate::config::DecoderConfig) -> (nn::VarStore, Decoder, Vec<u32>) {
+fn model_and_text(config: &DecoderConfig) -> (nn::VarStore, Decoder, Vec<u32>) {
     let (vs, model) = random(config);
     let u = |place| uniform_at(7, "text", 0, place) * config.vocabulary as f64;
     let text = (0..config.context as u64).map(|place| u(place) as u32).collect();
@@ -97,6 +102,29 @@ fn steps_in_kernels_give_the_full_pass_for_rows_of_unequal_length() {
 }
 
 #[test]
+fn steps_of_quantised_weights_give_the_full_pass_of_the_decoded_ones() {
+    let sizes = |config| DecoderConfig { d_model: 64, d_head: 16, d_ff: 128, ..config };
+    for (family, config) in families().map(|(family, config)| (family, sizes(config))) {
+        let (_vs, model, text) = model_and_text(&config);
+        for encoding in [Encoding::Int8, Encoding::Int4] {
+            let delivered = quantise(&model.weights(), encoding).unwrap();
+            let wanted = full(&Decoder::load(&config, &delivered, Device::Cpu).unwrap(), &text);
+            emulated(Order::Forward, || {
+                let model = Decoder::load(&config, &delivered, Device::Cpu).unwrap();
+                assert!(model.copy_from(&delivered).is_err(), "{family}: nothing was packed");
+                let engine = TorchEngine::new(&model, 16);
+                let (mut session, mut logits) = (engine.session(1), Vec::new());
+                session.feed(0, &text[..9], 0, &mut logits);
+                for at in 9..12 {
+                    session.step(&[0], &text[at..=at], &mut logits);
+                    ensure_near(&logits, &wanted[at], &format!("{family}, {encoding}, {at}"));
+                }
+            });
+        }
+    }
+}
+
+#[test]
 fn what_is_truncated_is_forgotten_and_rows_can_be_forked_and_dropped() {
     for (family, config) in families() {
         let (_vs, model, text) = model_and_text(&config);
@@ -125,14 +153,15 @@ fn what_is_truncated_is_forgotten_and_rows_can_be_forked_and_dropped() {
 #[test]
 fn greedy_text_is_that_of_full_passes() {
     for (family, config) in families() {
+        let config = DecoderConfig { context: 256, ..config };
         let (_vs, model, text) = model_and_text(&config);
         let best = |logits: &[f32]| (0..23).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-        let engine = TorchEngine::new(&model, 16);
+        let engine = TorchEngine::new(&model, 256);
         let mut session = engine.session(1);
         let mut logits = Vec::new();
         let (mut plain, mut cached) = (text[..3].to_vec(), text[..3].to_vec());
         session.feed(0, &cached, 1, &mut logits);
-        while cached.len() < 16 {
+        while cached.len() < 256 {
             let token = best(&logits).unwrap() as u32;
             cached.push(token);
             session.step(&[0], &[token], &mut logits);
