@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
-use core_layers::npy::Npy;
+use core_layers::{
+    autocast::{Precision, cpu_has_bf16},
+    npy::Npy,
+};
 use proptest::{prelude::*, test_runner::Config};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::*;
 use crate::model::Decoder;
@@ -19,8 +22,8 @@ pub(crate) fn fixture(name: &str) -> Delivered {
     open(&path(name), checkpoint::Weights::Ema).unwrap()
 }
 
-/// Greatest difference between a model's logits and those that stand in a folder.
-pub(crate) fn greatest_difference(model: &Delivered, folder: &str) -> f64 {
+/// A model's logits and those that stand in a folder, `[B, T, V]` both.
+fn both_logits(model: &Delivered, folder: &str, precision: Precision) -> [Tensor; 2] {
     let read = |name: &str| Npy::open(&path(folder).join(name)).unwrap();
     let tokens = read("tokens.npy");
     let shape: Vec<i64> = tokens.shape().iter().map(|&it| it as i64).collect();
@@ -28,17 +31,44 @@ pub(crate) fn greatest_difference(model: &Delivered, folder: &str) -> f64 {
         tokens.whole_numbers("token", i128::from(model.config.vocabulary) - 1).unwrap();
     let wanted = read("logits.npy").finite_numbers("logit").unwrap();
     let decoder = Decoder::load(&model.config, &model.weights, Device::Cpu).unwrap();
-    let logits =
-        tch::no_grad(|| decoder.forward(&Tensor::from_slice(&ids).view(shape.as_slice()), false));
-    assert_eq!(logits.numel(), wanted.len());
-    (logits.view(-1) - Tensor::from_slice(&wanted)).abs().max().double_value(&[])
+    let ids = Tensor::from_slice(&ids).view(shape.as_slice());
+    let _guard = precision.autocast(Device::Cpu);
+    let logits = tch::no_grad(|| decoder.forward(&ids, false)).to_kind(Kind::Float);
+    let wanted = Tensor::from_slice(&wanted).view(logits.size().as_slice());
+    [logits, wanted]
 }
+
+/// Greatest difference between a model's logits and those that stand in a folder.
+pub(crate) fn greatest_difference(model: &Delivered, folder: &str) -> f64 {
+    let [logits, wanted] = both_logits(model, folder, Precision::F32);
+    (logits - wanted).abs().max().double_value(&[])
+}
+
+const OF_TRANSFORMERS: [&str; 5] =
+    ["gpt2-tied", "gpt2-erf", "llama-grouped", "llama-scaled", "llama-linear"];
 
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in ["gpt2-tied", "gpt2-erf", "llama-grouped", "llama-scaled", "llama-linear"] {
-        let greatest = greatest_difference(&fixture(name), name);
+    for name in OF_TRANSFORMERS {
+        let [logits, wanted] = both_logits(&fixture(name), name, Precision::F32);
+        let best = |it: &Tensor| it.argmax(-1, false);
+        assert_eq!(best(&logits), best(&wanted), "{name}: the likeliest tokens");
+        let greatest = (logits - wanted).abs().max().double_value(&[]);
         assert!(greatest < 1e-4, "{name}: {greatest}");
+    }
+}
+
+#[test]
+fn probabilities_in_bf16_are_near_those_of_transformers() {
+    if !cpu_has_bf16() {
+        return;
+    }
+    for name in OF_TRANSFORMERS {
+        let both = both_logits(&fixture(name), name, Precision::Bf16);
+        let [found, wanted] = both.map(|it| it.log_softmax(-1, Kind::Double));
+        let kl = (wanted.exp() * (wanted - found)).sum_dim_intlist(-1, false, Kind::Double);
+        let kl = kl.mean(Kind::Double).double_value(&[]);
+        assert!((0. ..1e-3).contains(&kl), "{name}: {kl} nats");
     }
 }
 
