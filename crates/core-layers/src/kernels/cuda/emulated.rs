@@ -49,8 +49,11 @@ pub(super) fn current() -> Option<&'static dyn Gpu> {
 }
 
 /// Runs `test` where kernels run: on the CPU under the emulator, once an order of fibres, and on the first GPU if there is
-/// one. It is told the device for its tensors, and a name for its messages.
+/// one; nowhere if `CHAINRULE_KERNELS` is off. It is told the device for its tensors, and a name for its messages.
 pub fn on_every_gpu(test: impl Fn(Device, &str)) {
+    if !crate::kernels::are_on() {
+        return;
+    }
     for order in [Order::Forward, Order::Reversed, Order::Shuffled] {
         emulated(order, || test(Device::Cpu, &format!("emulated, {order:?}")));
     }

@@ -1,6 +1,9 @@
 use core_layers::{
     encoded::Encoding,
-    kernels::emulated::{Order, emulated},
+    kernels::{
+        self,
+        emulated::{Order, emulated},
+    },
     random::uniform_at,
 };
 use tch::nn;
@@ -82,6 +85,9 @@ fn rows_of_unequal_length_are_as_if_alone() {
 
 #[test]
 fn steps_in_kernels_give_the_full_pass_for_rows_of_unequal_length() {
+    if !kernels::are_on() {
+        return;
+    }
     for (family, config) in families() {
         let (_vs, model, text) = model_and_text(&config);
         let texts = [&text[..], &text[5..]];
@@ -103,6 +109,9 @@ fn steps_in_kernels_give_the_full_pass_for_rows_of_unequal_length() {
 
 #[test]
 fn steps_of_quantised_weights_give_the_full_pass_of_the_decoded_ones() {
+    if !kernels::are_on() {
+        return;
+    }
     let sizes = |config| DecoderConfig { d_model: 64, d_head: 16, d_ff: 128, ..config };
     for (family, config) in families().map(|(family, config)| (family, sizes(config))) {
         let (_vs, model, text) = model_and_text(&config);
