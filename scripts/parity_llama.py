@@ -20,8 +20,11 @@ import subprocess
 import sys
 import tempfile
 
-import llama_cpp
-import numpy as np
+try:
+    import llama_cpp
+    import numpy as np
+except ImportError as error:
+    sys.exit(f"parity_llama: {error}; type: {sys.executable} -m pip install numpy llama-cpp-python")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPTS = [

@@ -5,7 +5,7 @@ mod usage;
 
 use std::path::PathBuf;
 
-pub use output::{ensure_file, ensure_folder, ensure_png};
+pub use output::{ensure_apart, ensure_file, ensure_folder, ensure_png};
 pub use usage::parse;
 
 use anyhow::{Context as _, Result, anyhow};

@@ -20,7 +20,22 @@ pub fn ensure_file(flag: &str, path: &Path) -> Result<(), ConfigError> {
     try_writing(folder).map_err(|error| refuse(format!("in a folder to write to: {error}")))
 }
 
-/// The same for a picture, which is written as PNG whatever its name says.
+/// Refuses a path that is one of the files that are read, which would be lost.
+///
+/// # Errors
+/// [`ConfigError`] naming `flag` and the path.
+pub fn ensure_apart<P: AsRef<Path>>(
+    flag: &str,
+    path: &Path,
+    inputs: &[P],
+) -> Result<(), ConfigError> {
+    let place = path.canonicalize().ok();
+    let is_apart =
+        place.is_none() || inputs.iter().all(|it| it.as_ref().canonicalize().ok() != place);
+    ConfigError::ensure(is_apart, flag, path.display(), "a file other than those that are read")
+}
+
+/// [`ensure_file`] for a picture, which is written as PNG whatever its name says.
 ///
 /// # Errors
 /// As [`ensure_file`], and for a name that does not end in `.png`.
@@ -96,5 +111,16 @@ mod tests {
         assert!(refusal(ensure_folder("--out", &path("file/x"))).ends_with("file is a file"));
         assert_eq!(std::fs::read_dir(folder.path())?.count(), 1, "nothing is left behind");
         Ok(())
+    }
+
+    #[test]
+    fn what_is_read_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, other] = ["a", "b"].map(|name| folder.path().join(name));
+        std::fs::write(&file, "kept").unwrap();
+        let roundabout = folder.path().join(".").join("a");
+        assert!(ensure_apart("--out", &other, &[&file]).is_ok());
+        let line = ensure_apart("--out", &roundabout, &[&other, &file]).unwrap_err().to_string();
+        assert!(line.ends_with("but must be a file other than those that are read"), "{line}");
     }
 }

@@ -80,6 +80,7 @@ impl Exact {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     cli::ensure_file("--out", &args.out)?;
+    cli::ensure_apart("--out", &args.out, &[&args.file])?;
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| name.to_string())?;
     let exact = Exact::open(&args.model)?;

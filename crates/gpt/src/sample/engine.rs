@@ -11,7 +11,7 @@ use crate::{formats::Delivered, model::Decoder};
 /// What computes logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EngineChoice {
-    /// Packed weights as they were delivered, on the CPU: the fastest.
+    /// Packed weights as they were delivered, on the CPU, activations in 8 bits where its instructions multiply those: the fastest.
     Fused,
     /// libtorch operations: the reference.
     Torch,

@@ -54,6 +54,7 @@ pub struct CompressArgs {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     cli::ensure_file("--out", &args.out)?;
+    cli::ensure_apart("--out", &args.out, &args.images)?;
     Header::ensure_distinct(&args.images)?;
     let (trained, device) = load(&args.model)?;
     let images = read(&trained, &args.images)?;

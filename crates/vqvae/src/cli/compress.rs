@@ -11,7 +11,7 @@ use clap::Args;
 use core_layers::{
     bayes::likeliest,
     checkpoint::write_atomic,
-    cli::{DecompressArgs, ModelArgs, ensure_file, ensure_folder, label},
+    cli::{DecompressArgs, ModelArgs, ensure_apart, ensure_file, ensure_folder, label},
     codec::{self, Archive, Coding, Header},
     dataset::Split,
     run::Ticker,
@@ -72,6 +72,7 @@ pub struct CompressArgs {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     ensure_file("--out", &args.out)?;
+    ensure_apart("--out", &args.out, &args.images)?;
     Header::ensure_distinct(&args.images)?;
     let (trained, device) = load_with_priors(&args.model)?;
     let config = trained.autoencoder.model.config();

@@ -58,6 +58,7 @@ pub struct CompressArgs {
 /// Runs `compress`.
 pub(super) fn run(args: &CompressArgs) -> Result<()> {
     cli::ensure_file("--out", &args.out)?;
+    cli::ensure_apart("--out", &args.out, &args.sounds)?;
     Header::ensure_distinct(&args.sounds)?;
     let (trained, device) = load(&args.model)?;
     let chosen = args.speaker.as_deref().map(|text| speaker(text, &trained)).transpose()?;
