@@ -1,6 +1,11 @@
 //! Language models: what a user types and sees, models from the wild, wrong input.
 
-use std::{fs, io::Write as _, path::Path, process::Stdio};
+use std::{
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Output, Stdio},
+};
 
 use serde_json::Value;
 
@@ -309,6 +314,20 @@ fn a_damaged_model_is_refused_in_one_line() {
     }
 }
 
+/// What `gpt` answers to `input` through a pipe, in success.
+fn talk(flags: &[&str], input: &[u8]) -> Output {
+    let mut child = chainrule("gpt", flags)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(input).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
 #[test]
 fn a_conversation_is_held_through_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
@@ -316,15 +335,7 @@ fn a_conversation_is_held_through_a_pipe() {
     fs::write(&template, "{% for m in messages %}{{ m.content }} {% endfor %}").unwrap();
     let model = delivered("gguf-text/model.gguf");
     let flags = ["chat", &model, "--max-tokens", "3", "--template", text(&template)];
-    let mut child = chainrule("gpt", &flags)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"the\n/reset\nthe\n/quit\n").unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = talk(&flags, b"the\n/reset\nthe\n/quit\n");
     assert!(!output.stdout.is_empty());
 }
 
@@ -339,15 +350,7 @@ fn a_model_that_learnt_to_talk_still_does_when_it_learns_further() {
     let paths = ["train", "--from", &model, "--data", text(&data), "--out", text(&out)];
     succeed(&paths.into_iter().chain(flags.split_whitespace()).collect::<Vec<_>>());
     succeed(&["train", "--resume", text(&out), "--num-steps", "4", "--quiet"]);
-    let mut child = chainrule("gpt", &["chat", text(&out), "--max-tokens", "3"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(b"the\n").unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    talk(&["chat", text(&out), "--max-tokens", "3"], b"the\n");
 }
 
 #[test]

@@ -62,6 +62,14 @@ pub fn on_every_gpu(test: impl Fn(Device, &str)) {
     }
 }
 
+/// Rounds parameters to what `kind` holds, so that an engine of that kind has the same weights.
+pub fn round(vs: &tch::nn::VarStore, kind: tch::Kind) {
+    for mut tensor in crate::optim::parameters(vs).into_values() {
+        let rounded = tensor.to_kind(kind).to_kind(tch::Kind::Float);
+        tch::no_grad(|| tensor.copy_(&rounded));
+    }
+}
+
 /// Runs `of` with the CPU taken for a GPU.
 pub fn emulated<R>(order: Order, of: impl FnOnce() -> R) -> R {
     struct Restore(Option<Order>);

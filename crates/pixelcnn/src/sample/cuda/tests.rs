@@ -1,6 +1,9 @@
 //! The engine beside the full pass, where kernels run: on the CPU under the emulator, and on a GPU if there is one.
 
-use core_layers::{audit, kernels::emulated::on_every_gpu, optim};
+use core_layers::{
+    audit,
+    kernels::emulated::{on_every_gpu, round},
+};
 use tch::nn;
 
 use super::{
@@ -16,10 +19,7 @@ use crate::config::ModelConfig;
 fn rounded(config: &ModelConfig, kind: Kind, device: Device) -> [(nn::VarStore, Model); 2] {
     [Device::Cpu, device].map(|device| {
         let (mut vs, model) = network(config);
-        for mut tensor in optim::parameters(&vs).into_values() {
-            let rounded = tensor.to_kind(kind).to_kind(Kind::Float);
-            tch::no_grad(|| tensor.copy_(&rounded));
-        }
+        round(&vs, kind);
         vs.set_device(device);
         (vs, model)
     })
